@@ -1,0 +1,141 @@
+"""Designs: machines as columns. One row a design, so that a million of them are a handful of arrays.
+
+Strings become integer codes here, once. Column names are the field paths of ``sim/spec.py``, with memory levels named
+by role (``shared``, ``weight_buffer``, ``input_buffer``, ``accumulator``); a missing buffer has capacity 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.errors import InputError, nearest
+from sim.memory.dram import STANDARDS, parameters
+from sim.spec import Accelerator
+
+KINDS = {"systolic": 0, "lanes": 1}
+DATAFLOWS = {"os": 0, "ws": 1, "is": 2}
+OVERLAPS = {"none": 0, "single_buffer": 1, "double_buffer": 2}
+FORMATS = {"dense": 0, "bitmap": 1, "n_of_m": 2}
+ORIENTATIONS = {"output": 0, "input": 1}
+ASSIGNMENTS = {"contiguous": 0, "interleaved": 1}
+ROLES = ("shared", "weight_buffer", "input_buffer", "accumulator")
+FULL_DEPTH = 0  # code of barrier_depth "full"
+
+_CODES: dict[str, Mapping[str, int]] = {
+    "array.kind": KINDS,
+    "array.dataflow": DATAFLOWS,
+    "array.overlap": OVERLAPS,
+    "sparsity.format": FORMATS,
+    "sparsity.orientation": ORIENTATIONS,
+    "sparsity.assignment": ASSIGNMENTS,
+}
+_SCALARS = (
+    "technology.node_nm",
+    "clock_ghz",
+    "array.rows",
+    "array.cols",
+    "array.weight_bits",
+    "array.activation_bits",
+    "array.accumulator_bits",
+    "array.critical_path_ns",
+    "sparsity.fifo_depth",
+    "sparsity.empty_tile_cycles",
+    "vector.lanes",
+    "vector.special_function_lanes",
+)
+_LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "double_buffered")
+_DRAM = ("peak_gb_per_s", "efficiency", "energy_pj_per_bit", "background_mw", "phy_area_mm2", "latency_ns")
+
+
+class Designs:
+    """Columns of equal length, ``designs["array.rows"]``; codes for strings; DRAM standards resolved to numbers."""
+
+    def __init__(self, columns: dict[str, np.ndarray]):
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["clock_ghz"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    @classmethod
+    def from_machines(cls, machines: Sequence[Accelerator]) -> Designs:
+        """One row a machine."""
+        rows = [_row(m) for m in machines]
+        return cls({name: np.array([r[name] for r in rows], dtype=np.float64) for name in rows[0]})
+
+    @classmethod
+    def from_grid(cls, machine: Accelerator, values: Mapping[str, Sequence[Any]]) -> Designs:
+        """``machine`` with columns replaced by ``values`` (field path to one value a design, all the same length).
+
+        Each distinct value is validated once through :meth:`Accelerator.override`, so bad values raise
+        :class:`InputError`; no machine object is made per design.
+        """
+        size = len(next(iter(values.values()))) if values else 1
+        base = _row(machine)
+        columns = {name: np.full(size, value, dtype=np.float64) for name, value in base.items()}
+        for path, given in values.items():
+            if len(given) != size:
+                raise InputError(f"sweep: '{path}' has {len(given)} values, the others have {size}")
+            distinct = list(dict.fromkeys(given))
+            position = {v: i for i, v in enumerate(distinct)}
+            which = np.fromiter((position[v] for v in given), dtype=np.int64, count=size)
+            if path.startswith("dram."):
+                continue
+            rows = [_row(machine.override({path: v})) for v in distinct]
+            for name in rows[0]:
+                if any(r[name] != base[name] for r in rows):
+                    columns[name] = np.array([r[name] for r in rows])[which]
+        _apply_dram(columns, machine, values, size)
+        return cls(columns)
+
+    def take(self, index: np.ndarray) -> Designs:
+        """The designs at ``index``."""
+        return Designs({name: column[index] for name, column in self.columns.items()})
+
+
+def _apply_dram(columns: dict[str, np.ndarray], machine: Accelerator, values: Mapping[str, Sequence[Any]], size: int) -> None:
+    """DRAM fields interact (standard x channels x override), so they are resolved per distinct combination."""
+    paths = [p for p in values if p.startswith("dram.")]
+    if not paths:
+        return
+    combos = list(zip(*(values[p] for p in paths), strict=True))
+    rows = {c: _row(machine.override(dict(zip(paths, c, strict=True)))) for c in dict.fromkeys(combos)}
+    for name in _DRAM:
+        columns[f"dram.{name}"] = np.array([rows[c][f"dram.{name}"] for c in combos])
+
+
+def _row(machine: Accelerator) -> dict[str, float]:
+    raw = machine.model_dump()
+    row: dict[str, float] = {}
+    for path in (*_SCALARS, *_CODES):
+        node: Any = raw
+        for key in path.split("."):
+            node = node[key]
+        row[path] = _CODES[path][node] if path in _CODES else node
+    depth = machine.sparsity.barrier_depth
+    row["sparsity.barrier_depth"] = FULL_DEPTH if depth == "full" else depth
+    row["sparsity.n"], row["sparsity.m"] = machine.sparsity.nm
+    roles = machine.roles
+    for role in ROLES:
+        level = machine.memory[roles[role]] if role in roles else None
+        for name in _LEVEL:
+            row[f"{role}.{name}"] = getattr(level, name) if level else 0
+    row |= {f"dram.{k}": v for k, v in parameters(machine.dram.standard, machine.dram.channels,
+                                                    machine.dram.bandwidth_gb_per_s).items()}
+    return row
+
+
+def code(path: str, value: str) -> int:
+    """Integer code of a categorical field's value."""
+    table = _CODES[path]
+    if value not in table:
+        raise InputError(f"{path} must be one of {', '.join(table)}, got '{value}', {nearest(value, table)}")
+    return table[value]
+
+
+__all__ = ["ASSIGNMENTS", "DATAFLOWS", "FORMATS", "FULL_DEPTH", "KINDS", "ORIENTATIONS", "OVERLAPS", "ROLES", "STANDARDS", "Designs", "code"]
