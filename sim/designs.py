@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from sim.compute import systolic
 from sim.errors import InputError, nearest
-from sim.memory.dram import STANDARDS, parameters
+from sim.memory.dram import parameters
 from sim.spec import Accelerator
 
 KINDS = {"systolic": 0, "lanes": 1}
-DATAFLOWS = {"os": 0, "ws": 1, "is": 2}
-OVERLAPS = {"none": 0, "single_buffer": 1, "double_buffer": 2}
+DATAFLOWS = {name: i for i, name in enumerate(systolic.DATAFLOWS)}
+OVERLAPS = {name: i for i, name in enumerate(systolic.OVERLAPS)}
 FORMATS = {"dense": 0, "bitmap": 1, "n_of_m": 2}
 ORIENTATIONS = {"output": 0, "input": 1}
 ASSIGNMENTS = {"contiguous": 0, "interleaved": 1}
@@ -130,6 +131,40 @@ def _row(machine: Accelerator) -> dict[str, float]:
     return row
 
 
+KERNEL = (
+    "kind", "rows", "cols", "dataflow", "overlap",
+    "shared_bytes", "shared_bpc", "shared_db",
+    "wbuf_bytes", "wbuf_bpc", "wbuf_db",
+    "ibuf_bytes", "ibuf_bpc", "ibuf_db",
+    "acc_bytes", "acc_bpc", "acc_db",
+    "dram_bpc", "dram_latency", "vector_lanes", "special_lanes", "orientation",
+)
+"""Columns the engines' kernels read: capacities in bytes, bandwidths in bytes per cycle, latency in cycles."""
+(D_KIND, D_ROWS, D_COLS, D_DATAFLOW, D_OVERLAP, D_SHARED, D_SHARED_BPC, D_SHARED_DB, D_WBUF, D_WBUF_BPC, D_WBUF_DB,
+ D_IBUF, D_IBUF_BPC, D_IBUF_DB, D_ACC, D_ACC_BPC, D_ACC_DB, D_DRAM_BPC, D_DRAM_LATENCY, D_VECTOR, D_SPECIAL,
+ D_ORIENTATION) = range(len(KERNEL))
+
+
+def kernel_matrix(designs: Designs) -> np.ndarray:
+    """[designs, len(KERNEL)] float64."""
+    clock = designs["clock_ghz"]
+    columns = [designs[f"array.{c}"] for c in ("kind", "rows", "cols", "dataflow", "overlap")]
+    for role in ROLES:
+        columns += [
+            designs[f"{role}.capacity_kib"] * 1024.0,
+            designs[f"{role}.bandwidth_gb_per_s"] / clock,
+            designs[f"{role}.double_buffered"],
+        ]
+    columns += [
+        designs["dram.peak_gb_per_s"] * designs["dram.efficiency"] / clock,
+        designs["dram.latency_ns"] * clock,
+        designs["vector.lanes"],
+        designs["vector.special_function_lanes"],
+        designs["sparsity.orientation"],
+    ]
+    return np.ascontiguousarray(np.column_stack(columns), dtype=np.float64)
+
+
 def code(path: str, value: str) -> int:
     """Integer code of a categorical field's value."""
     table = _CODES[path]
@@ -137,5 +172,3 @@ def code(path: str, value: str) -> int:
         raise InputError(f"{path} must be one of {', '.join(table)}, got '{value}', {nearest(value, table)}")
     return table[value]
 
-
-__all__ = ["ASSIGNMENTS", "DATAFLOWS", "FORMATS", "FULL_DEPTH", "KINDS", "ORIENTATIONS", "OVERLAPS", "ROLES", "STANDARDS", "Designs", "code"]

@@ -1,0 +1,90 @@
+"""What a tiled GEMM asks of the compute array: cycles, operand reads and partial-sum traffic, for any array kind.
+
+Counts are sums over all tiles of one batch item, edge tiles at their true size. Systolic equations are
+:mod:`sim.compute.systolic`'s; lane cycles are handed in per pass over the weights (:mod:`sim.sparsity.lanes`) and
+repeat for every group of ``cols`` activation vectors. Cutting the dimension that lanes walk along restarts every lane
+group: one cycle without a FIFO, two with one.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sim.compute import systolic
+from sim.designs import D_COLS, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OVERLAP, D_ROWS
+from sim.mapping import chunks
+
+_fold_alone = numba.njit(systolic.fold_alone)
+_fold_interval = numba.njit(systolic.fold_interval)
+
+
+@numba.njit(cache=True)
+def _pieces(size: float, tile: float, step: float) -> float:
+    """Sum over tiles of ceil(tile / step)."""
+    full, rest = chunks(size, tile)
+    return full * np.ceil(tile / step) + np.ceil(rest / step)
+
+
+@numba.njit(cache=True)
+def _intervals(overlap: float, dataflow: float, rows: float, cols: float, size: float, tile: float) -> float:
+    """Sum over the streamed dimension's tiles of the fold interval."""
+    full, rest = chunks(size, tile)
+    total = full * _fold_interval(overlap, rows, tile, _fold_alone(dataflow, rows, cols, tile))
+    if rest > 0.0:
+        total += _fold_interval(overlap, rows, rest, _fold_alone(dataflow, rows, cols, rest))
+    return total
+
+
+@numba.njit(cache=True)
+def systolic_work(d, m, n, k, packed_k, tile_m, tile_n, tile_k):
+    """(cycles at fold intervals, drain, cycles of full folds at one vector a cycle, weight passes, input passes,
+    partial-sum write passes). A pass is one read of the whole operand. ``packed_k``: K after n:m compression."""
+    rows, cols, dataflow, overlap = d[D_ROWS], d[D_COLS], d[D_DATAFLOW], d[D_OVERLAP]
+    ratio = packed_k / k
+    trips_m, trips_n, trips_k = np.ceil(m / tile_m), np.ceil(n / tile_n), np.ceil(k / tile_k)
+    if dataflow == systolic.WS:
+        down, across = _down(packed_k, tile_k, ratio, rows), _pieces(n, tile_n, cols)
+        stream, stream_tile, last_across = m, tile_m, n
+        weight_passes, input_passes, output_passes = trips_m, across, down
+    elif dataflow == systolic.OS:
+        down, across = _pieces(m, tile_m, rows), _pieces(n, tile_n, cols)
+        stream, stream_tile, last_across = packed_k, np.ceil(tile_k * ratio), n
+        weight_passes, input_passes, output_passes = down, across, trips_k
+    else:
+        down, across = _down(packed_k, tile_k, ratio, rows), _pieces(m, tile_m, cols)
+        stream, stream_tile, last_across = n, tile_n, m
+        weight_passes, input_passes, output_passes = across, trips_n, down
+    cycles = down * across * _intervals(overlap, dataflow, rows, cols, stream, stream_tile)
+    full, rest = chunks(stream, stream_tile)
+    last = rest if rest > 0.0 else stream_tile
+    alone = _fold_alone(dataflow, rows, cols, last)
+    unused = cols * np.ceil(last_across / cols) - last_across
+    drain = alone - _fold_interval(overlap, rows, last, alone) - unused
+    return cycles, drain, down * across * stream, weight_passes, input_passes, output_passes
+
+
+@numba.njit(cache=True)
+def _down(packed_k: float, tile_k: float, ratio: float, rows: float) -> float:
+    return _pieces(packed_k, np.ceil(tile_k * ratio), rows)
+
+
+@numba.njit(cache=True)
+def lanes_work(d, m, n, k, nonzeros, pass_cycles, restart, tile_m, tile_n, tile_k):
+    """As :func:`systolic_work`, plus cycles without fill: (cycles, edge cycles, cycles without restarts, weight passes,
+    input passes, partial-sum write passes)."""
+    lanes, vectors = d[D_ROWS], d[D_COLS]
+    trips_n, trips_k = np.ceil(n / tile_n), np.ceil(k / tile_k)
+    vector_groups = _pieces(m, tile_m, vectors)
+    if d[D_ORIENTATION] == 0:
+        owned, lane_groups, walks = n, _pieces(n, tile_n, lanes), trips_k
+        input_passes, output_passes = lane_groups, trips_k
+    else:
+        owned, lane_groups, walks = k, _pieces(k, tile_k, lanes), trips_n
+        input_passes, output_passes = trips_n, trips_k
+    groups = np.ceil(owned / lanes)
+    restarts = (lane_groups - groups) + groups * (walks - 1.0)
+    cycles = vector_groups * (pass_cycles + restart * restarts)
+    balanced = vector_groups * max(0.0, pass_cycles - restart * groups)
+    edge = min(balanced, vector_groups * nonzeros / lanes * (groups * lanes / owned))
+    return cycles, edge, balanced, vector_groups, input_passes, output_passes

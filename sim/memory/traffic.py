@@ -1,0 +1,160 @@
+"""Bytes that move and cycles they take, for one tiled GEMM (``physics.md`` §3).
+
+Levels: DRAM, ``shared`` (tiles of all three operands), and optional array buffers of one operand each. An array buffer
+that holds its operand's tile is filled once per new tile and serves every array read; one that does not lets the array's
+reads stream through from ``shared``. Partial sums of a tile stay in the accumulator if it holds them, else in ``shared``.
+``resident_in`` / ``resident_out``: the op's input or output stays in ``shared`` as a whole, next to its neighbours.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sim.compute.array_work import lanes_work, systolic_work
+from sim.designs import (
+    D_ACC,
+    D_ACC_BPC,
+    D_ACC_DB,
+    D_COLS,
+    D_DRAM_BPC,
+    D_IBUF,
+    D_IBUF_BPC,
+    D_IBUF_DB,
+    D_KIND,
+    D_ROWS,
+    D_SHARED_BPC,
+    D_SHARED_DB,
+    D_WBUF,
+    D_WBUF_BPC,
+    D_WBUF_DB,
+)
+from sim.memory.schedule import closed_form
+from sim.trace import position
+
+_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
+_ABITS, _OBITS, _PBITS = (position(c) for c in ("activation_bits", "output_bits", "accumulator_bits"))
+
+# Sparse-configuration columns of one op (built in sim/sparse_ops.py)
+S_NONZEROS, S_PACKED_K, S_STORED_BYTES, S_ROOM_BYTES, S_PASS, S_RESTART, S_ARRAY_BYTES = range(7)
+SPARSE_COLUMNS = 7
+
+
+@numba.njit(cache=True)
+def tile_work(d, o, s, tile_m, tile_n, tile_k):
+    """All that a choice of tile sizes decides. Cycles and byte totals include the batch."""
+    batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
+    if d[D_KIND] == 0:
+        cycles, drain, full_folds, weight_passes, input_passes, output_passes = systolic_work(
+            d, m, n, k, s[S_PACKED_K], tile_m, tile_n, tile_k
+        )
+        edge = full_folds
+        unfilled = full_folds
+        ideal = m * n * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS])
+    else:
+        cycles, edge, unfilled, weight_passes, input_passes, output_passes = lanes_work(
+            d, m, n, k, s[S_NONZEROS], s[S_PASS], s[S_RESTART], tile_m, tile_n, tile_k
+        )
+        drain = 0.0
+        ideal = m * s[S_NONZEROS] / (d[D_ROWS] * d[D_COLS])
+    tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n) * np.ceil(k / tile_k)
+    psum_bytes = o[_PBITS] / 8.0
+    input_tile = tile_m * tile_k * o[_ABITS] / 8.0
+    weight_tile = s[S_ROOM_BYTES] * (tile_n * tile_k) / (n * k)
+    output_tile = tile_m * tile_n * o[_OBITS] / 8.0
+    psum_tile = tile_m * tile_n * psum_bytes
+    weight_reads = batch * s[S_ARRAY_BYTES] * weight_passes
+    input_reads = batch * m * k * o[_ABITS] / 8.0 * input_passes
+    psum_writes = batch * m * n * psum_bytes * output_passes
+    weight_held = d[D_WBUF] >= weight_tile * (1.0 + d[D_WBUF_DB]) and d[D_WBUF] > 0.0
+    input_held = d[D_IBUF] >= input_tile * (1.0 + d[D_IBUF_DB]) and d[D_IBUF] > 0.0
+    psum_held = d[D_ACC] >= psum_tile * (1.0 + d[D_ACC_DB]) and d[D_ACC] > 0.0
+    return (
+        tiles, batch * cycles, drain, batch * ideal, batch * edge, batch * unfilled,
+        input_tile, weight_tile, output_tile, psum_tile,
+        weight_reads, input_reads, psum_writes,
+        weight_held, input_held, psum_held,
+    )
+
+
+@numba.njit(cache=True)
+def room(w, buffers, spills, resident_in, resident_out):
+    """Bytes of ``shared`` that the tiles of one mapping take (resident tensors not counted)."""
+    input_tile, weight_tile, output_tile, psum_tile, psum_held = w[6], w[7], w[8], w[9], w[15]
+    need = buffers * weight_tile
+    if not resident_in:
+        need += buffers * input_tile
+    if spills or not psum_held:
+        need += buffers * psum_tile
+    elif not resident_out:
+        need += buffers * output_tile
+    return need
+
+
+@numba.njit(cache=True)
+def level_bytes(d, o, s, w, factors, resident_in, resident_out):
+    """Bytes by level and direction: (shared r, w, weight buffer r, w, input buffer r, w, accumulator r, w, DRAM r, w)."""
+    batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
+    weight_reads, input_reads, psum_writes = w[10], w[11], w[12]
+    weight_held, input_held, psum_held = w[13], w[14], w[15]
+    input_fill = batch * m * k * o[_ABITS] / 8.0 * factors[0]
+    weight_fill = batch * s[S_STORED_BYTES] * factors[1]
+    weight_on = batch * s[S_ARRAY_BYTES] * factors[1]
+    once = batch * m * n * o[_PBITS] / 8.0
+    spilled = once * (factors[2] - 1.0)
+    final = batch * m * n * o[_OBITS] / 8.0
+    psum_reads = psum_writes - once
+
+    dram_read = weight_fill + spilled + (0.0 if resident_in else input_fill)
+    dram_write = spilled + (0.0 if resident_out else final)
+    shared_write = dram_read
+    shared_read = dram_write
+
+    wbuf_read = wbuf_write = 0.0
+    supply = weight_on if weight_held else weight_reads
+    shared_read += supply
+    if d[D_WBUF] > 0.0:
+        wbuf_write, wbuf_read = supply, weight_reads
+    ibuf_read = ibuf_write = 0.0
+    supply = input_fill if input_held else input_reads
+    shared_read += supply
+    if d[D_IBUF] > 0.0:
+        ibuf_write, ibuf_read = supply, input_reads
+    acc_read = acc_write = 0.0
+    if psum_held:
+        acc_write = psum_writes + spilled
+        acc_read = psum_reads + spilled + once
+        shared_write += spilled + final
+        shared_read += spilled
+    else:
+        shared_write += psum_writes + final
+        shared_read += psum_reads + once
+    return (shared_read, shared_write, wbuf_read, wbuf_write, ibuf_read, ibuf_write, acc_read, acc_write, dram_read, dram_write)
+
+
+@numba.njit(cache=True)
+def _add_level(cycles, moved, bandwidth, double_buffered):
+    """Cycles after a level has served ``moved`` bytes: hidden behind the rest if double buffered, else on top."""
+    if moved <= 0.0:
+        return cycles
+    busy = moved / bandwidth
+    return max(cycles, busy) if double_buffered > 0.0 else cycles + busy
+
+
+@numba.njit(cache=True)
+def on_chip_cycles(d, cycles, b):
+    """Cycles after each on-chip level in turn: shared, weight buffer, input buffer, accumulator."""
+    c1 = _add_level(cycles, b[0] + b[1], d[D_SHARED_BPC], d[D_SHARED_DB])
+    c2 = _add_level(c1, b[2] + b[3], d[D_WBUF_BPC], d[D_WBUF_DB])
+    c3 = _add_level(c2, b[4] + b[5], d[D_IBUF_BPC], d[D_IBUF_DB])
+    return c1, c2, c3, _add_level(c3, b[6] + b[7], d[D_ACC_BPC], d[D_ACC_DB])
+
+
+@numba.njit(cache=True)
+def gemm_cycles(d, w, b, buffers):
+    """Cycles of the op by the closed form, DRAM latency apart."""
+    tiles = w[0]
+    busy = on_chip_cycles(d, w[1], b)[3]
+    bus = d[D_DRAM_BPC]
+    return closed_form(tiles, b[8] / bus / tiles, busy / tiles, b[9] / bus / tiles, w[2], buffers)
+
