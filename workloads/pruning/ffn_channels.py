@@ -1,0 +1,36 @@
+"""FFN channel pruning: whole hidden channels leave gate, up and down, and the matrices really get smaller.
+
+Score of channel j: ‖w_down[:, j]‖ · sqrt(mean a_j²), a = what enters ffn_down; the lowest share goes, layer by layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads.pruning.select import keep_largest, removed_count
+
+#: The axis of each FFN matrix (out x in) along which hidden channels lie.
+CHANNEL_AXIS = {"ffn_gate": 0, "ffn_up": 0, "ffn_down": 1}
+
+
+def channel_scores(down: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
+    """Score of every hidden channel [ffn]; ``down`` is out x in, ``mean_square`` the mean a² that enters it [ffn]."""
+    return np.linalg.norm(down, axis=0) * np.sqrt(mean_square)
+
+
+def kept_channels(down: np.ndarray, mean_square: np.ndarray, share: float) -> np.ndarray:
+    """Sorted indices of the hidden channels that stay when ``share`` of them goes."""
+    scores = channel_scores(down, mean_square)
+    return np.flatnonzero(keep_largest(scores[None, :], removed_count(share, scores.size))[0])
+
+
+def cut(weight: np.ndarray, matrix_type: str, kept: np.ndarray) -> np.ndarray:
+    """gate, up or down (out x in) with only the kept hidden channels: a smaller matrix."""
+    return np.ascontiguousarray(weight.take(kept, axis=CHANNEL_AXIS[matrix_type]))
+
+
+def as_mask(shape: tuple[int, int], matrix_type: str, kept: np.ndarray) -> np.ndarray:
+    """The same choice as a bool out x in mask of the uncut matrix."""
+    line = np.zeros(shape[CHANNEL_AXIS[matrix_type]], bool)
+    line[kept] = True
+    return np.ascontiguousarray(np.broadcast_to(line[:, None] if CHANNEL_AXIS[matrix_type] == 0 else line, shape))
