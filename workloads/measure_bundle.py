@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.calibration import BUNDLE, bundled_windows, calibrate, windows_sha256
+from workloads.calibration import bundled_windows, calibrate, windows_sha256
 from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 from workloads.fetch import SMOLLM2, cache_dir
 from workloads.perplexity import Measurement, Meter
+from workloads.quality import MEASURED
 from workloads.recipe import CHANNEL_VARIANTS, DENSE, FFN_TYPES, GROUPS, LEVELS, MATRIX_VARIANTS, METHODS, Recipe
 from workloads.variants import VariantStore
 
@@ -37,7 +38,6 @@ COLUMNS = (
 )  # fmt: skip
 #: Uniform recipes also measured in float arithmetic, to show what W8A8KV8 itself costs.
 ALSO_FLOAT = ("dense", "wanda_30", "wanda_50", "sparsegpt_50", "magnitude_50", "wanda_2_4", "sparsegpt_2_4")
-MEASURED = BUNDLE / "measured.csv"
 
 
 @dataclass(frozen=True)

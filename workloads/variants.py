@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sim.errors import InputError, nearest
-from workloads.calibration import Calibration, Progress
-from workloads.checkpoint import MATRIX_TYPES, Checkpoint
+from workloads.calibration import Calibration, Progress, calibrate
+from workloads.checkpoint import MATRIX_TYPES, Checkpoint, open_checkpoint
 from workloads.fetch import cache_dir
 from workloads.pruning import ffn_channels, method
 from workloads.recipe import CHANNEL_VARIANTS, DENSE, MATRIX_VARIANTS, VARIANTS, Recipe
@@ -134,3 +134,15 @@ class VariantStore:
         down = self.checkpoint.matrix(layer, "ffn_down")
         kept = ffn_channels.kept_channels(down, self.calibration.mean_square(layer, "ffn_down"), share)
         return kept.astype(np.int32)
+
+
+@lru_cache(maxsize=1)
+def default_store() -> VariantStore:
+    """The variants of SmolLM2-135M that the bundle was measured with (fetched, calibrated and pruned when missing)."""
+    checkpoint = open_checkpoint()
+    return VariantStore(checkpoint, calibrate(checkpoint))
+
+
+def load_mask(variant: str, layer: int, matrix_type: str) -> np.ndarray:
+    """Mask of a SmolLM2-135M matrix under ``variant``: bool out x in, True = kept."""
+    return default_store().mask(variant, layer, matrix_type)
