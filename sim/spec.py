@@ -223,7 +223,9 @@ def _fields(path: tuple[Any, ...]) -> list[str]:
 
 def describe(error: ValidationError, where: str, line_of: dict[tuple[str, ...], int] | None = None) -> str:
     """One line for the first problem of a pydantic error: field path, what is allowed, what was given, where."""
-    first = error.errors()[0]
+    problems = error.errors()
+    # a typo in a required field is also a missing field: the typo says more
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path = tuple(str(p) for p in first["loc"] if not str(p).startswith(("function-", "literal[", "int", "float", "constrained")))
     dotted = ".".join(path)
     given = first.get("input")
