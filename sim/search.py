@@ -96,7 +96,9 @@ def search_gemm(d, o, s, best):
                         if need > free or (spills and distance <= buffers):
                             best[state, M_OVERFLOW] = min(best[state, M_OVERFLOW], need - free)
                             continue
-                        moved = level_bytes(d, o, s, w, (f_in, f_weight, f_out), resident_in, resident_out)
+                        moved = level_bytes(
+                            d, o, s, w, (f_in, f_weight), (f_out - 1.0, f_out - 1.0, 1.0, 1.0), resident_in, resident_out
+                        )
                         cycles = gemm_cycles(d, w, moved, buffers)
                         dram = moved[8] + moved[9]
                         value = cycles + _TIE * dram
@@ -156,7 +158,7 @@ def account_gemm(d, o, s, mapping, state, out):
     f_in, f_weight, f_out, _ = refetch(
         int(mapping[M_ORDER]), np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
     )
-    b = level_bytes(d, o, s, w, (f_in, f_weight, f_out), resident_in, resident_out)
+    b = level_bytes(d, o, s, w, (f_in, f_weight), (f_out - 1.0, f_out - 1.0, 1.0, 1.0), resident_in, resident_out)
     total = gemm_cycles(d, w, b, int(mapping[M_BUFFERS]))
     r = o[_REPEATS]
     c1, c2, c3, c4 = on_chip_cycles(d, w[1], b)

@@ -92,26 +92,29 @@ def room(w, buffers, spills, resident_in, resident_out):
 
 
 @numba.njit(cache=True)
-def level_bytes(d, o, s, w, factors, resident_in, resident_out):
-    """Bytes by level and direction: (shared r, w, weight buffer r, w, input buffer r, w, accumulator r, w, DRAM r, w)."""
+def level_bytes(d, o, s, w, fetches, visits, resident_in, resident_out):
+    """Bytes by level and direction: (shared r, w, weight buffer r, w, input buffer r, w, accumulator r, w, DRAM r, w).
+
+    ``fetches``: times the inputs, and the weights, come from DRAM. ``visits``: times the outputs' partial sums are
+    (reloaded from DRAM, spilled to DRAM, started from zero, finished). A whole op: (f_out - 1, f_out - 1, 1, 1).
+    """
     batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
     weight_reads, input_reads, psum_writes = w[10], w[11], w[12]
     weight_held, input_held, psum_held = w[13], w[14], w[15]
-    input_fill = batch * m * k * o[_ABITS] / 8.0 * factors[0]
-    weight_fill = batch * s[S_STORED_BYTES] * factors[1]
-    weight_on = batch * s[S_ARRAY_BYTES] * factors[1]
-    once = batch * m * n * o[_PBITS] / 8.0
-    spilled = once * (factors[2] - 1.0)
-    final = batch * m * n * o[_OBITS] / 8.0
-    psum_reads = psum_writes - once
+    input_fill = batch * m * k * o[_ABITS] / 8.0 * fetches[0]
+    weight_fill = batch * s[S_STORED_BYTES] * fetches[1]
+    psums = batch * m * n * o[_PBITS] / 8.0
+    reloaded, spilled = psums * visits[0], psums * visits[1]
+    final = batch * m * n * o[_OBITS] / 8.0 * visits[3]
+    psum_reads = psum_writes - psums * visits[2]
 
-    dram_read = weight_fill + spilled + (0.0 if resident_in else input_fill)
+    dram_read = weight_fill + reloaded + (0.0 if resident_in else input_fill)
     dram_write = spilled + (0.0 if resident_out else final)
     shared_write = dram_read
     shared_read = dram_write
 
     wbuf_read = wbuf_write = 0.0
-    supply = weight_on if weight_held else weight_reads
+    supply = batch * s[S_ARRAY_BYTES] * fetches[1] if weight_held else weight_reads
     shared_read += supply
     if d[D_WBUF] > 0.0:
         wbuf_write, wbuf_read = supply, weight_reads
@@ -122,13 +125,13 @@ def level_bytes(d, o, s, w, factors, resident_in, resident_out):
         ibuf_write, ibuf_read = supply, input_reads
     acc_read = acc_write = 0.0
     if psum_held:
-        acc_write = psum_writes + spilled
-        acc_read = psum_reads + spilled + once
+        acc_write = psum_writes + reloaded
+        acc_read = psum_reads + spilled + psums * visits[3]
         shared_write += spilled + final
-        shared_read += spilled
+        shared_read += reloaded
     else:
         shared_write += psum_writes + final
-        shared_read += psum_reads + once
+        shared_read += psum_reads + psums * visits[3]
     return (shared_read, shared_write, wbuf_read, wbuf_write, ibuf_read, ibuf_write, acc_read, acc_write, dram_read, dram_write)
 
 

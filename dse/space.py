@@ -1,0 +1,209 @@
+"""A search space: which fields of which machines, and which pruning of which matrices, may be chosen together.
+
+One YAML file (``dse/spaces/``) states it; :class:`Space` turns it into Optuna distributions and a trial's parameters
+back into a machine and a recipe. Every parameter is categorical or an ordered list of values; those of a machine carry
+its name (``sparse_lanes:sparsity.fifo_depth``), because Optuna parameters need one distribution each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from accel_models import accelerator
+from sim.errors import InputError, nearest
+from sim.spec import Accelerator
+from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, METHODS, Recipe
+from workloads.checkpoint import MATRIX_TYPES
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Params = Mapping[str, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Workload(_Part):
+    """Batch 1: one prefill, then ``decode_tokens`` steps at ``decode_context`` cached positions."""
+
+    prefill_tokens: int = Field(default=128, ge=1, le=1 << 20)
+    decode_context: int = Field(default=512, ge=1, le=1 << 20)
+    decode_tokens: int = Field(default=64, ge=0, le=1 << 20)
+
+
+class Constraints(_Part):
+    """``area_mm2``: budget of the whole chip with DRAM PHY. ``perplexity_over_dense``: 2.0 allows twice the dense one."""
+
+    area_mm2: float | None = Field(default=None, gt=0)
+    perplexity_over_dense: float | None = Field(default=2.0, gt=0)
+
+
+class Pruning(_Part):
+    """Choices per matrix type: a method and a pattern; and FFN channels (per cent) for gate, up and down jointly."""
+
+    methods: tuple[str, ...] = METHODS
+    patterns: tuple[str, ...] = ("dense",)
+    ffn_channels: tuple[int, ...] = (0,)
+
+
+class Space(_Part):
+    """A search space as its YAML file spells it."""
+
+    name: str
+    summary: str = ""
+    model: str = "smollm2_135m"
+    workload: Workload = Workload()
+    constraints: Constraints = Constraints()
+    machines: dict[str, dict[str, list[Any]]]
+    hardware: dict[str, list[Any]] = Field(default_factory=dict)
+    pruning: Pruning = Pruning()
+
+    def config_hash(self) -> str:
+        """Twelve hex digits over everything but the prose, the machines' own hashes included."""
+        raw = self.model_dump(mode="json", exclude={"summary"})
+        raw["machine_hashes"] = {name: accelerator(name).config_hash() for name in self.machines}
+        return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:12]
+
+    def distributions(self, machine: str | None = None, prune: bool = True, hardware: bool = True) -> dict[str, BaseDistribution]:
+        """Name to distribution. ``machine`` fixes the machine; ``prune`` / ``hardware`` drop one half of the space."""
+        from optuna.distributions import CategoricalDistribution, IntDistribution
+
+        found: dict[str, BaseDistribution] = {}
+
+        def add(name: str, values: list[Any]) -> None:
+            if len(values) > 1:
+                ordered = all(isinstance(v, int | float) or v == "full" for v in values)
+                found[name] = IntDistribution(0, len(values) - 1) if ordered else CategoricalDistribution(range(len(values)))
+
+        machines = [machine] if machine else list(self.machines)
+        if hardware:
+            add("machine", machines)
+            for path, values in self.hardware.items():
+                add(path, values)
+            for name in machines:
+                for path, values in self.machines[name].items():
+                    add(f"{name}:{path}", values)
+        if prune:
+            add("ffn_channels", list(self.pruning.ffn_channels))
+            for matrix_type in MATRIX_TYPES:
+                add(f"method.{matrix_type}", list(self.pruning.methods))
+                add(f"pattern.{matrix_type}", list(self.pruning.patterns))
+        return found
+
+    def decode(self, params: Params) -> tuple[Accelerator, Recipe]:
+        """The machine and the recipe of a trial's parameters (positions in the value lists; missing = first)."""
+        return self.machine(params), self.recipe(params)
+
+    def machine(self, params: Params) -> Accelerator:
+        names = list(self.machines)
+        name = names[int(params.get("machine", 0))]
+        chosen: dict[str, Any] = {}
+        for path, values in self.hardware.items():
+            chosen |= _assign(path, values[int(params.get(path, 0))])
+        for path, values in self.machines[name].items():
+            chosen |= _assign(path, values[int(params.get(f"{name}:{path}", 0))])
+        return accelerator(name).override(chosen)
+
+    def recipe(self, params: Params) -> Recipe:
+        channels = self.pruning.ffn_channels[int(params.get("ffn_channels", 0))]
+        choice = {}
+        for matrix_type in MATRIX_TYPES:
+            pattern = self.pruning.patterns[int(params.get(f"pattern.{matrix_type}", 0))]
+            method = self.pruning.methods[int(params.get(f"method.{matrix_type}", 0))]
+            choice[matrix_type] = "dense" if pattern == "dense" else f"{method}_{pattern.replace(':', '_')}"
+        if channels:
+            choice |= dict.fromkeys(FFN_TYPES, f"ffn_channels_{channels}")
+        return Recipe.of(choice)
+
+
+def _assign(path: str, value: Any) -> dict[str, Any]:
+    """Field values for one chosen value; ``dram`` takes "STANDARD xCHANNELS"."""
+    if path != "dram":
+        return {path: value}
+    standard, _, channels = str(value).partition(" x")
+    if not channels.isdigit():
+        raise InputError(f"hardware.dram: '{value}' must read 'STANDARD xCHANNELS', like 'hbm2 x1'")
+    return {"dram.standard": standard, "dram.channels": int(channels)}
+
+
+def names() -> list[str]:
+    """Bundled spaces."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("dse").joinpath("spaces").iterdir() if p.name.endswith(".yaml"))
+
+
+def load(source: str | Path | dict[str, Any]) -> Space:
+    """A :class:`Space` from a bundled name, a YAML path or a dict, every value of it checked against its machines.
+
+    Raises:
+        InputError: file missing or broken, unknown field, machine, method or pattern, or a value a machine refuses.
+    """
+    raw, where = _read(source)
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: a space is a mapping of fields")
+    try:
+        space = Space.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(p) for p in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{where}: unknown field '{path}', {nearest(path.split('.')[-1], Space.model_fields)}") from None
+        raise InputError(f"{where}: {path}: {first['msg']}, got {first.get('input')!r}") from None
+    _check(space, where)
+    return space
+
+
+def _read(source: str | Path | dict[str, Any]) -> tuple[Any, str]:
+    if isinstance(source, dict):
+        return source, "space"
+    path = Path(source)
+    if str(source) in names():
+        path = Path(str(resources.files("dse").joinpath("spaces", f"{source}.yaml")))
+    elif not path.is_file():
+        bundled = path.name.removesuffix(".yaml")
+        if bundled not in names():
+            raise InputError(f"space '{source}': no such file or bundled space, {nearest(bundled, names())}")
+        path = Path(str(resources.files("dse").joinpath("spaces", f"{bundled}.yaml")))
+    try:
+        return yaml.safe_load(path.read_text()), str(source)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(f"{source}{line}: not valid YAML ({getattr(error, 'problem', None) or 'cannot be read'})") from None
+
+
+def _check(space: Space, where: str) -> None:
+    """Try every value once on every machine that takes it."""
+    if not space.machines:
+        raise InputError(f"{where}: machines: at least one is needed")
+    for kind, known, given in (
+        ("pruning.methods", METHODS, space.pruning.methods),
+        ("pruning.patterns", ("dense", *{_pattern(v) for v in MATRIX_VARIANTS}), space.pruning.patterns),
+        ("pruning.ffn_channels", ("0", *(v.rsplit("_", 1)[1] for v in CHANNEL_VARIANTS)), space.pruning.ffn_channels),
+    ):
+        for value in given:
+            if str(value) not in known:
+                raise InputError(f"{where}: {kind}: '{value}' is not bundled, {nearest(str(value), known)}")
+    for name, own in space.machines.items():
+        machine = accelerator(name)
+        for path, values in (*space.hardware.items(), *own.items()):
+            if not values:
+                raise InputError(f"{where}: {path}: needs at least one value")
+            for value in values:
+                try:
+                    machine.override(_assign(path, value))
+                except InputError as error:
+                    raise InputError(f"{where}: {error}") from None
+
+
+def _pattern(variant: str) -> str:
+    return variant.partition("_")[2].replace("_", ":")

@@ -1,0 +1,31 @@
+"""Measure again, on the real model, what the quality model predicted for the reported Pareto points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from dse.space import Space
+from sim.errors import InputError
+from workloads.perplexity import measure_recipe
+from workloads.recipe import Recipe
+
+
+def measured(front: pd.DataFrame, space: Space, progress: Callable[[str, int, int], None]) -> pd.DataFrame:
+    """``front`` with ``perplexity_measured`` (NaN where not reported) and ``nll_error`` = predicted - measured, nats.
+
+    Each distinct recipe of the reported points is pruned from the dense model and evaluated with the arithmetic that is
+    priced (W8A8KV8) on the windows of the bundle.
+    """
+    if space.model != "smollm2_135m":
+        raise InputError(f"--verify can load smollm2_135m only, not {space.model}")
+    keys = list(dict.fromkeys(front.loc[front["reported"], "recipe"]))
+    found: dict[str, float] = {}
+    for i, key in enumerate(keys):
+        progress("measuring perplexity on the real model", i, len(keys))
+        found[key] = measure_recipe(Recipe.parse(key)).ppl
+    progress("measuring perplexity on the real model", len(keys), len(keys))
+    values = front["recipe"].map(found).where(front["reported"])
+    return front.assign(perplexity_measured=values, nll_error=np.log(front["perplexity"]) - np.log(values))

@@ -1,0 +1,126 @@
+"""The output contract: a :class:`Report`, what a machine did with a trace, nested by op, level and cause."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.counts import CAUSES
+
+
+@dataclass
+class Report:
+    """Cycles, energy and area of one machine on one trace.
+
+    ``table``: one row an op (cycles, one column a cause, one column a kind of action, mapping, where the lane cycles came
+    from). ``energy`` pJ and ``area`` mm2 are by component and sum to the totals. ``notes``: what is scaled, estimated
+    or assumed in these numbers.
+    """
+
+    machine: str
+    trace: str
+    engine: str
+    clock_ghz: float
+    table: pd.DataFrame
+    energy: dict[str, float]
+    area: dict[str, float]
+    peak_macs_per_cycle: float
+    notes: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the whole trace: the sum over ops of their exact (rational) time, rounded up once."""
+        return int(np.ceil(self.table["cycles"].sum() - 1e-6))
+
+    @property
+    def seconds(self) -> float:
+        return self.cycles / (self.clock_ghz * 1e9)
+
+    @property
+    def energy_pj(self) -> float:
+        return float(sum(self.energy.values()))
+
+    @property
+    def energy_without_leakage_pj(self) -> float:
+        return self.energy_pj - self.energy.get("leakage", 0.0)
+
+    @property
+    def area_mm2(self) -> float:
+        return float(sum(self.area.values()))
+
+    @property
+    def stalls(self) -> dict[str, float]:
+        """Cycles by cause; they sum to the total of the table."""
+        return {cause: float(self.table[cause].sum()) for cause in CAUSES}
+
+    @property
+    def dram_bytes(self) -> float:
+        return float((self.table["dram_read_bytes"] + self.table["dram_write_bytes"]).sum())
+
+    @property
+    def utilization(self) -> float:
+        """Share of the array's MAC slots that did a MAC."""
+        return float(self.table["macs"].sum() / (self.peak_macs_per_cycle * max(self.table["cycles"].sum(), 1e-30)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dicts (JSON-ready)."""
+        return {
+            "machine": self.machine,
+            "trace": self.trace,
+            "engine": self.engine,
+            "cycles": self.cycles,
+            "seconds": self.seconds,
+            "energy_pj": self.energy_pj,
+            "energy_without_leakage_pj": self.energy_without_leakage_pj,
+            "area_mm2": self.area_mm2,
+            "utilization": self.utilization,
+            "dram_bytes": self.dram_bytes,
+            "stall_cycles": self.stalls,
+            "energy_by_component_pj": self.energy,
+            "area_by_component_mm2": self.area,
+            "notes": self.notes,
+            "provenance": self.provenance,
+            "ops": json.loads(self.table.to_json(orient="records")),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    def __repr__(self) -> str:
+        total = max(self.table["cycles"].sum(), 1e-30)
+        lines = [
+            f"{self.trace} on {self.machine} ({self.engine})",
+            f"  {self.cycles:,} cycles = {_si(self.seconds, 's')} at {self.clock_ghz:g} GHz; "
+            f"array {100 * self.utilization:.1f} % busy",
+            f"  {_si(self.energy_pj * 1e-12, 'J')} ({_si(self.energy_without_leakage_pj * 1e-12, 'J')} without leakage); "
+            f"{self.area_mm2:.3f} mm2; DRAM {_si(self.dram_bytes, 'B')}",
+            "  cycles:  " + _shares(self.stalls, total),
+            "  energy:  " + _shares(self.energy, max(self.energy_pj, 1e-30)),
+            "  area:    " + _shares(self.area, max(self.area_mm2, 1e-30)),
+        ]
+        if len(self.table) > 1:
+            groups = self.table.assign(what=self.table["matrix_type"].where(self.table["matrix_type"] != "", "vector"))
+            slow = groups.groupby("what")["cycles"].sum().sort_values(ascending=False).head(6)
+            lines.append("  ops:     " + _shares(slow.to_dict(), total))
+        else:
+            lines.append(f"  mapping: {self.table['mapping'].iloc[0]}; weights {self.table['weights_are'].iloc[0]}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _shares(parts: dict[str, float], total: float) -> str:
+    found = sorted(((v, k) for k, v in parts.items() if v > 0.0005 * total), reverse=True)
+    return ", ".join(f"{name} {100 * value / total:.1f} %" for value, name in found)
+
+
+def _si(value: float, unit: str) -> str:
+    """``value`` with a decimal prefix: 1.23 mJ."""
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p")):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g} {prefix}{unit}"
+    return f"{value:.4g} {unit}"

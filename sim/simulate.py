@@ -1,0 +1,160 @@
+"""Run things: one machine on one trace (:func:`simulate`), or many designs at once (:func:`evaluate`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sim import analytic, timeline
+from sim.cost import area as area_model
+from sim.cost import energy as energy_model
+from sim.cost.labels import labels
+from sim.counts import ACTIONS, CAUSES, COLUMNS
+from sim.designs import Designs
+from sim.errors import InputError, nearest
+from sim.mapping import ORDERS, nest
+from sim.report import Report
+from sim.search import M_BUFFERS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
+from sim.sparse_ops import SparseTable, sparse_table
+from sim.spec import Accelerator
+from sim.trace import Trace
+
+ENGINES = ("analytic", "timeline")
+
+
+def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Report:
+    """Report of ``machine`` on ``trace``.
+
+    Raises:
+        InputError: unknown engine; trace with no ops; bits that the array does not have; a machine that fits no mapping
+            of some op (says which op and by how many bytes the shared level overflows) or that cannot be clocked so.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}', {nearest(engine, ENGINES)}")
+    designs = Designs.from_machines([machine])
+    ok, reasons = feasible(designs, trace)
+    if not ok[0]:
+        raise InputError(f"{machine.name} cannot run {trace.name}: {reasons[0]}")
+    columns, mappings, states, failed, over = analytic.run_detailed(designs, trace)
+    if failed >= 0:
+        raise InputError(f"{machine.name} cannot run {trace.name}: {_overflow(trace, failed, over, machine)}")
+    if engine == "timeline":
+        columns = timeline.run_detailed(designs, trace, columns, mappings, states)
+    counts = {name: columns[:, i].sum(keepdims=True) for i, name in enumerate(COLUMNS)}
+    energy = {k: float(v[0]) for k, v in energy_model.energy(designs, counts, counts["cycles"]).items()}
+    area = {k: float(v[0]) for k, v in area_model.area(designs).items()}
+    from sim.version import __version__
+
+    return Report(
+        machine=machine.name,
+        trace=trace.name,
+        engine=engine,
+        clock_ghz=machine.clock_ghz,
+        table=_table(designs, trace, columns, mappings, states),
+        energy=energy,
+        area=area,
+        peak_macs_per_cycle=machine.array.rows * machine.array.cols,
+        notes=labels(machine) + _sparse_notes(designs, trace),
+        provenance={"version": __version__, "config_hash": machine.config_hash(), "trace": trace.meta},
+    )
+
+
+def _overflow(trace: Trace, failed: int, over: float, machine: Accelerator) -> str:
+    name = trace.ops["name"].iloc[failed]
+    level = machine.roles["shared"]
+    return f"op {name} fits no mapping, memory.{level} overflows by at least {int(np.ceil(over))} bytes"
+
+
+def _table(designs: Designs, trace: Trace, columns: NDArray, mappings: NDArray, states: NDArray) -> pd.DataFrame:
+    """One row an op: what it is, its cycles and causes and actions, its mapping."""
+    ops = trace.ops
+    table = ops[["name", "kind", "matrix_type", "layer", "batch", "m", "n", "k", "repeats"]].reset_index(drop=True)
+    for i, name in enumerate(COLUMNS):
+        table[name] = columns[:, i]
+    texts = []
+    for i in range(len(ops)):
+        if ops["kind"].iloc[i] == "vector":
+            texts.append("streamed")
+            continue
+        tiles = tuple(int(mappings[i, c]) for c in (M_TILE_M, M_TILE_N, M_TILE_K))
+        sizes = tuple(int(ops[c].iloc[i]) for c in "mnk")
+        texts.append(f"{nest(int(mappings[i, M_ORDER]), tiles, sizes)} [{tiles[0]}x{tiles[1]}x{tiles[2]}, "
+                     f"{int(mappings[i, M_BUFFERS])} buffers]")
+    table["mapping"] = texts
+    table["input_resident"] = (states & 1) > 0
+    table["output_resident"] = states > 1
+    table["weights_are"] = sparse_table(designs, trace).labels[0]
+    return table
+
+
+def _sparse_notes(designs: Designs, trace: Trace) -> list[str]:
+    found = sorted({str(label) for label in sparse_table(designs, trace).labels[0] if str(label).startswith("estimate")})
+    drawn = sorted({str(s) for s in trace.ops["sparsity_label"] if str(s) not in ("dense", "mask")})
+    return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn]
+
+
+def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which designs can be built and can run the trace's precisions, and why not ("" if they can)."""
+    ok, reasons = area_model.feasible(designs)
+    reasons = list(reasons)
+    ok = np.array(ok, dtype=bool)
+    if trace is not None:
+        gemms = trace.ops[trace.ops["kind"] == "gemm"]
+        for field, column in (("array.weight_bits", "weight_bits"), ("array.activation_bits", "activation_bits"),
+                              ("array.accumulator_bits", "accumulator_bits")):
+            wanted = float(gemms[column].max()) if len(gemms) else 0.0
+            for i in np.flatnonzero((designs[field] < wanted) & ok):
+                ok[i] = False
+                reasons[i] = f"{field} is {designs[field][i]:g}, the trace needs {wanted:g}"
+    return ok, reasons
+
+
+@dataclass
+class Evaluation:
+    """Many designs on one trace: ``table`` has one row a design; infeasible ones say why and hold NaN."""
+
+    table: pd.DataFrame
+    totals: analytic.Totals
+
+
+def evaluate(
+    designs: Designs,
+    trace: Trace,
+    selection: NDArray[np.int64] | None = None,
+    sparse: SparseTable | None = None,
+) -> Evaluation:
+    """Evaluate every design by the analytic engine, no Python loop over designs.
+
+    ``selection`` as in :func:`sim.analytic.run`. Columns of the table: cycles, seconds, energy_pj,
+    energy_without_leakage_pj, area_mm2, dram_bytes, one ``stall_*`` a cause (cycles), feasible, reason.
+    """
+    ok, reasons = feasible(designs, trace)
+    totals = analytic.run(designs, trace, selection, sparse)
+    for i in np.flatnonzero((totals.failed >= 0) & ok):
+        ok[i] = False
+        row = int((selection[i if len(selection) > 1 else 0] if selection is not None else np.arange(len(trace)))[totals.failed[i]])
+        reasons[i] = (f"op {trace.ops['name'].iloc[row]} fits no mapping, shared memory overflows by at least "
+                      f"{int(np.ceil(totals.over_bytes[i]))} bytes")
+    counts: dict[str, Any] = totals.counts()
+    energy = energy_model.energy(designs, counts, counts["cycles"])
+    total_energy = sum(energy.values())
+    cycles = np.ceil(counts["cycles"] - 1e-6)
+    columns: dict[str, Any] = {
+        "cycles": cycles,
+        "seconds": cycles / (designs["clock_ghz"] * 1e9),
+        "energy_pj": total_energy,
+        "energy_without_leakage_pj": total_energy - energy["leakage"],
+        "area_mm2": sum(area_model.area(designs).values()),
+        "dram_bytes": counts["dram_read_bytes"] + counts["dram_write_bytes"],
+        "macs": counts[ACTIONS[0]],
+    }
+    columns |= {f"stall_{cause}": counts[cause] for cause in CAUSES}
+    table = pd.DataFrame(columns)
+    table.loc[~ok, [c for c in table.columns if c != "area_mm2"]] = np.nan
+    table["feasible"] = ok
+    table["reason"] = reasons
+    return Evaluation(table, totals)

@@ -1,0 +1,127 @@
+"""What a machine's sparse support makes of every op: lane cycles, stored bytes, compressed K; once per configuration.
+
+Designs share few sparse configurations, so this table is small: [configurations, ops, SPARSE_COLUMNS]. Lane cycles come
+from the profile when the design is on its grid, from walking the mask when the trace holds it, else from an estimate;
+``labels`` says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, Designs
+from sim.memory.traffic import (
+    S_ARRAY_BYTES,
+    S_NONZEROS,
+    S_PACKED_K,
+    S_PASS,
+    S_RESTART,
+    S_ROOM_BYTES,
+    S_STORED_BYTES,
+    SPARSE_COLUMNS,
+)
+from sim.sparsity import estimate, formats, lanes
+from sim.trace import Trace
+
+_CONFIG = (
+    "array.kind",
+    "sparsity.format",
+    "sparsity.n",
+    "sparsity.m",
+    "sparsity.orientation",
+    "sparsity.barrier_depth",
+    "sparsity.fifo_depth",
+    "sparsity.assignment",
+    "sparsity.empty_tile_cycles",
+)
+_NAMES = {table: {code: name for name, code in codes.items()} for table, codes in
+          (("orientation", ORIENTATIONS), ("assignment", ASSIGNMENTS))}
+
+
+@dataclass
+class SparseTable:
+    """``values`` [configurations, ops, SPARSE_COLUMNS], ``config`` [designs], ``labels`` [configurations][ops]."""
+
+    values: NDArray[np.float64]
+    config: NDArray[np.int64]
+    labels: list[NDArray[np.object_]]
+
+
+def sparse_table(designs: Designs, trace: Trace) -> SparseTable:
+    """One row of values per distinct sparse configuration of ``designs``."""
+    is_lanes = designs["array.kind"] == KINDS["lanes"]
+    keys = np.column_stack([designs[c] for c in _CONFIG] + [np.where(is_lanes, designs["array.rows"], 0)])
+    distinct, config = np.unique(keys, axis=0, return_inverse=True)
+    values = np.zeros((len(distinct), len(trace), SPARSE_COLUMNS))
+    labels = []
+    for i, key in enumerate(distinct):
+        labels.append(_fill(dict(zip((*_CONFIG, "lanes"), key, strict=True)), trace, values[i]))
+    return SparseTable(values, config.reshape(-1), labels)
+
+
+def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
+    ops = trace.ops
+    n, k, bits = (ops[name].to_numpy(dtype=np.float64) for name in ("n", "k", "weight_bits"))
+    nonzeros = ops["nonzeros"].to_numpy(dtype=np.float64)
+    is_weight = (ops["weight_source"] == "weights").to_numpy() & (ops["kind"] == "gemm").to_numpy()
+    fetched = ops["stored_elements"].to_numpy(dtype=np.float64) / np.maximum(n * k, 1.0)
+    dense = n * k * bits / 8.0
+    stored, room, packed = dense.copy(), dense.copy(), k.copy()
+    if c["sparsity.format"] == FORMATS["bitmap"]:
+        stored = np.where(is_weight, formats.bytes_of("bitmap", n, k, nonzeros, bits), dense)
+        room = np.where(is_weight, formats.bytes_of("bitmap", n, k, n * k, bits), dense)
+    elif c["sparsity.format"] == FORMATS["n_of_m"]:
+        kept, group = int(c["sparsity.n"]), int(c["sparsity.m"])
+        column = f"group{group}_max"
+        fits = is_weight & ((ops[column].to_numpy() <= kept) if column in ops else False)
+        stored = room = np.where(fits, formats.bytes_of("n_of_m", n, k, nonzeros, bits, n_of_m=(kept, group)), dense)
+        packed = np.where(fits, kept * np.ceil(k / group), k)
+    out[:, S_NONZEROS] = nonzeros
+    out[:, S_PACKED_K] = packed
+    out[:, S_STORED_BYTES] = stored * fetched
+    out[:, S_ROOM_BYTES] = room
+    out[:, S_ARRAY_BYTES] = stored
+    labels = np.where(packed < k, "n:m", "dense").astype(object)
+    if c["array.kind"] == KINDS["lanes"]:
+        out[:, S_RESTART] = 2.0 if c["sparsity.fifo_depth"] else 1.0
+        labels = _lane_cycles(c, trace, out)
+    return labels
+
+
+def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Cycles of one pass of all lane groups over the weights, for every op; labels say how they were found."""
+    ops = trace.ops
+    owner, walked = ("n", "k") if c["sparsity.orientation"] == ORIENTATIONS["output"] else ("k", "n")
+    groups = np.ceil(ops[owner].to_numpy(dtype=np.float64) / c["lanes"])
+    out[:, S_PASS] = groups * (ops[walked].to_numpy(dtype=np.float64) + out[:, S_RESTART])
+    labels = np.full(len(trace), "dense", dtype=object)
+    rows = np.flatnonzero(ops["profile"].to_numpy() >= 0)
+    if not len(rows):
+        return labels
+    which = ops["profile"].to_numpy(dtype=np.int64)[rows]
+    settings = {
+        "lanes": int(c["lanes"]),
+        "barrier_depth": "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"]),
+        "orientation": _NAMES["orientation"][c["sparsity.orientation"]],
+        "assignment": _NAMES["assignment"][c["sparsity.assignment"]],
+        "fifo_depth": int(c["sparsity.fifo_depth"]),
+        "empty_tile_cycles": int(c["sparsity.empty_tile_cycles"]),
+    }
+    assert trace.profiles is not None
+    known = trace.profiles.cycles(**settings)
+    if known is not None:
+        out[rows, S_PASS], labels[rows] = known[which], "profile (exact)"
+    elif trace.masks is not None:
+        out[rows, S_PASS] = [lanes.walk(trace.masks[i], **settings) for i in which]
+        labels[rows] = "mask walked (exact)"
+    elif trace.counts is not None:
+        out[rows, S_PASS] = [estimate.from_counts(trace.counts[i], **settings) for i in which]
+        labels[rows] = "estimate: maximum entropy from row and column counts"
+    else:
+        out[rows, S_PASS] = estimate.from_density(out[rows, S_NONZEROS], ops[owner].to_numpy(dtype=np.float64)[rows],
+                                                  settings["lanes"], out[rows, S_RESTART])
+        labels[rows] = "estimate: density, lanes assumed balanced"
+    return labels
