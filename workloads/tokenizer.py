@@ -43,9 +43,11 @@ def _build(checkpoint: Checkpoint) -> Any:
         from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     except ImportError:
         raise InputError("tokenizing needs the package tokenizers: pip install 'sparchitect[llm]'") from None
-    tokens = checkpoint.metadata("tokenizer.ggml.tokens")
-    merges = [tuple(merge.split(" ")) for merge in checkpoint.metadata("tokenizer.ggml.merges")]
-    types = checkpoint.metadata("tokenizer.ggml.token_type", [])
+    tokens = checkpoint.metadata("tokenizer.ggml.tokens") or []
+    if len(tokens) != checkpoint.config.vocab:
+        raise InputError(f"{checkpoint.path}: {len(tokens)} tokens named for a vocabulary of {checkpoint.config.vocab}")
+    merges = [tuple(merge.split(" ")) for merge in checkpoint.metadata("tokenizer.ggml.merges") or []]
+    types = checkpoint.metadata("tokenizer.ggml.token_type") or []
     tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

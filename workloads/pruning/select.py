@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def tie_order(count: int) -> np.ndarray:
-    """A fixed scrambled rank for each flat index, uint32, distinct below 2^32 (murmur3's finaliser, a bijection)."""
-    x = np.arange(count, dtype=np.uint32)
+def tie_order(count: int, first: int = 0) -> np.ndarray:
+    """A fixed scrambled rank for flat indices first … first + count - 1, uint32 (murmur3's finaliser, a bijection)."""
+    x = np.arange(first, first + count, dtype=np.uint32)
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x85EBCA6B)
     x ^= x >> np.uint32(13)
@@ -46,15 +46,16 @@ def keep_largest(scores: np.ndarray, remove: int) -> np.ndarray:
     return mask
 
 
-def keep_n_of_m(scores: np.ndarray, keep: int, group: int) -> np.ndarray:
+def keep_n_of_m(scores: np.ndarray, keep: int, group: int, first: int = 0) -> np.ndarray:
     """Boolean mask of scores' shape: the ``keep`` largest of every ``group`` consecutive entries of the last axis.
 
     A shorter last group keeps the same share, rounded up. An entry stays when fewer than ``keep`` others beat it.
+    ``first`` is the flat index of the first entry, for a matrix that comes in parts.
     """
     rows, n = scores.shape
     whole = n - n % group
     mask = np.empty((rows, n), bool)
-    order = tie_order(rows * n).reshape(rows, n)
+    order = tie_order(rows * n, first).reshape(rows, n)
     for start, end, width in ((0, whole, group), (whole, n, n - whole)):
         if end == start:
             continue

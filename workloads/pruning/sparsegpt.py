@@ -50,7 +50,7 @@ class SparseGPT(PruningMethod):
         step = BLOCK - BLOCK % pattern.group if isinstance(pattern, NofM) else BLOCK  # groups never straddle blocks
         for start in range(0, len(w), step):
             end = min(start + step, len(w))
-            error = self._block(w[start:end], mask[start:end], upper[start:end, start:end], pattern, weight.shape[0])
+            error = self._block(w[start:end], mask[start:end], upper[start:end, start:end], pattern, start)
             w[end:] -= upper[start:end, end:].T @ error
         mask = np.ascontiguousarray(mask.T)
         return Pruned(mask, np.where(mask, w.T, np.float32(0)))
@@ -62,9 +62,10 @@ class SparseGPT(PruningMethod):
         return self._last[1]
 
     @staticmethod
-    def _block(w: np.ndarray, mask: np.ndarray, upper: np.ndarray, pattern: Pattern, outputs: int) -> np.ndarray:
-        """Prune a block of columns in place (w, mask: [columns, out]); returns the scaled errors [columns, out]."""
+    def _block(w: np.ndarray, mask: np.ndarray, upper: np.ndarray, pattern: Pattern, start: int) -> np.ndarray:
+        """Prune the block of columns from ``start`` in place (w, mask: [columns, out]); returns the scaled errors."""
         diagonal = np.diagonal(upper)
+        outputs = w.shape[1]
         if not isinstance(pattern, NofM):
             scores = np.square(w / diagonal[:, None]).T.reshape(1, -1)
             keep = keep_largest(scores, removed_count(pattern.sparsity, scores.size))
@@ -74,7 +75,7 @@ class SparseGPT(PruningMethod):
             if isinstance(pattern, NofM) and column % pattern.group == 0:
                 ahead = slice(column, min(column + pattern.group, len(w)))
                 scores = np.square(w[ahead] / diagonal[ahead, None]).T
-                mask[ahead] = keep_n_of_m(scores, pattern.keep, pattern.group).T
+                mask[ahead] = keep_n_of_m(scores, pattern.keep, pattern.group, (start + column) * outputs).T
             np.multiply(w[column], ~mask[column], out=errors[column])
             errors[column] /= diagonal[column]
             if column + 1 < len(w):
