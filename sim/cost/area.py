@@ -1,0 +1,178 @@
+"""Silicon area of designs, in mm2 by component, and whether a design can be built at all.
+
+Logic is synthesised cell area over ``cell_utilisation``; SRAM is the macro plus registers for what goes in and out of
+every bank in a cycle, and for its control. :func:`sim.cost.labels.labels` says what is an estimate.
+
+A lane front end, for tiles of T positions, P lanes, V activation vectors and a FIFO of D tiles, is built of
+
+- per lane: a priority encoder, bitmap and weights of the positions it scans in registers, a feature address;
+- output lanes: the tile's T x V activations in registers, and for each lane and vector a multiplexer to pick from them;
+- input lanes: V crossbars P x P that scatter products into T x V accumulators, and an activation register per PE;
+- the FIFO: D more tiles of the lanes' bitmaps and weights, and of the shared activations or accumulators.
+
+A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T,
+since lanes may be T positions apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost import units
+from sim.cost.technology import Floats, constant, node, sram
+from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, ROLES, Designs
+
+UM2_PER_MM2 = 1e6
+
+
+def area(designs: Designs) -> dict[str, Floats]:
+    """mm2 by component, each ``[designs]``; the components sum to the total.
+
+    Keys: array, front_end, scatter, fifo, shared, weight_buffer, input_buffer, accumulator, vector, dram_phy.
+    """
+    front_end, scatter, fifo = front_end_um2(designs)
+    cells = {
+        "array": designs["array.rows"] * designs["array.cols"] * pe_um2(designs),
+        "front_end": front_end,
+        "scatter": scatter,
+        "fifo": fifo,
+    }
+    found = {name: _placed(um2) for name, um2 in cells.items()}
+    found |= {role: _level(designs, role) for role in ROLES}
+    macs = designs["vector.lanes"] + constant("special_function_macs") * designs["vector.special_function_lanes"]
+    found["vector"] = _placed(macs * units.fp16_mac())
+    found["dram_phy"] = designs["dram.phy_area_mm2"]
+    return found
+
+
+def _placed(cell_um2: Floats) -> Floats:
+    return cell_um2 / constant("cell_utilisation") / UM2_PER_MM2
+
+
+def pe_um2(designs: Designs) -> Floats:
+    """Cell area of one PE: dataflow, overlap, operand widths, n:m support."""
+    weight, activation = designs["array.weight_bits"], designs["array.activation_bits"]
+    accumulator, dataflow = designs["array.accumulator_bits"], designs["array.dataflow"]
+    shadow = designs["array.overlap"] == OVERLAPS["double_buffer"]
+    chase = designs["array.overlap"] == OVERLAPS["single_buffer"]
+    is_os = dataflow == DATAFLOWS["os"]
+    systolic = np.where(
+        is_os,
+        units.output_pe(weight, activation, accumulator, shadow),
+        np.where(
+            dataflow == DATAFLOWS["ws"],
+            units.stationary_pe(weight, activation, accumulator, shadow),
+            units.stationary_pe(activation, weight, accumulator, shadow),
+        ),
+    )
+    systolic = systolic + units.structured_extra(is_os, designs["sparsity.m"], activation)
+    systolic = systolic + chase * units.registers(constant("single_buffer_control_bits"))
+    return np.where(is_lanes(designs), units.lane_pe(weight, activation, accumulator), systolic)
+
+
+def is_lanes(designs: Designs) -> NDArray[np.bool_]:
+    """Designs whose array is zero-skipping lanes."""
+    return designs["array.kind"] == KINDS["lanes"]
+
+
+def is_output(designs: Designs) -> NDArray[np.bool_]:
+    """Designs whose lanes own output features."""
+    return designs["sparsity.orientation"] == ORIENTATIONS["output"]
+
+
+def tile_positions(designs: Designs) -> Floats:
+    """Positions between barriers that the front end is built for."""
+    depth = designs["sparsity.barrier_depth"]
+    return np.where(depth == FULL_DEPTH, constant("full_depth_positions"), depth)
+
+
+def scanned_positions(designs: Designs) -> Floats:
+    """Positions a lane sees at once: the tile, or as much of it as the widest encoder takes."""
+    return np.minimum(tile_positions(designs), constant("encoder_widest"))
+
+
+def select_um2(designs: Designs) -> Floats:
+    """The multiplexer with which one output lane picks one vector's activation from the positions it scans."""
+    return units.multiplexer(scanned_positions(designs), designs["array.activation_bits"])
+
+
+def crossbar_um2(designs: Designs) -> Floats:
+    """One vector's crossbar from input lanes to accumulators; it carries products."""
+    return units.crossbar(designs["array.rows"], designs["array.weight_bits"] + designs["array.activation_bits"])
+
+
+def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
+    """Cell areas of (front end, scatter network, FIFO); zero for a dense systolic array."""
+    lanes, vectors = designs["array.rows"], designs["array.cols"]
+    activation = designs["array.activation_bits"]
+    tile = tile_positions(designs)
+    output, lane_array = is_output(designs), is_lanes(designs)
+
+    lane_tile = units.registers(scanned_positions(designs) * (1 + designs["array.weight_bits"]))
+    strided = designs["sparsity.assignment"] == ASSIGNMENTS["interleaved"]
+    skips_empty = designs["sparsity.empty_tile_cycles"] == 0
+    per_lane = units.encoder(tile) + lane_tile + strided * units.adder(constant("address_bits"))
+    per_lane = per_lane + skips_empty * units.encoder(constant("decoder_positions"))
+    window = units.registers(tile * vectors * activation)
+    operands = np.where(
+        output,
+        window + lanes * vectors * select_um2(designs),
+        units.registers(lanes * vectors * activation),
+    )
+    accumulators = units.registers(tile * vectors * designs["array.accumulator_bits"])
+    scatter = np.where(lane_array & ~output, vectors * crossbar_um2(designs) + accumulators, 0.0)
+    shared_tile = np.where(output, window, accumulators)
+    fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * lane_tile + shared_tile), 0.0)
+    decodes = designs["sparsity.format"] == FORMATS["bitmap"]
+    decoder = np.where(decodes, lanes * units.encoder(constant("decoder_positions")), 0.0)
+    return np.where(lane_array, lanes * per_lane + operands, decoder), scatter, fifo
+
+
+def word_bits(designs: Designs, role: str) -> Floats:
+    """Bits a bank of a level moves a cycle at full bandwidth, as the design asks for it."""
+    banks = np.maximum(designs[f"{role}.banks"], 1)
+    return 8 * designs[f"{role}.bandwidth_gb_per_s"] / (designs["clock_ghz"] * banks)
+
+
+def macro(designs: Designs, role: str) -> tuple[Floats, Floats, Floats]:
+    """(capacity KiB, word bits, banks) of a level's macro: words are no narrower and no wider than the SRAM grid.
+
+    A level that asks for less than the narrowest word a cycle reads such a word and uses it over several cycles.
+    Levels that are not there get the smallest macro, for the caller to mask out.
+    """
+    table = sram(node(designs["technology.node_nm"]))
+    capacity = designs[f"{role}.capacity_kib"]
+    width = np.clip(word_bits(designs, role), table.narrowest_bits, table.widest_bits)
+    return np.where(capacity > 0, capacity, table.capacities_kib[0]), width, np.maximum(designs[f"{role}.banks"], 1)
+
+
+def _level(designs: Designs, role: str) -> Floats:
+    capacity, width, banks = macro(designs, role)
+    (cell,) = sram(node(designs["technology.node_nm"])).at(capacity, width, banks, "area_um2")
+    control = banks * (2 * word_bits(designs, role) + constant("bank_control_bits"))
+    control = control + designs[f"{role}.double_buffered"] * constant("double_buffer_control_bits")
+    mm2 = cell / UM2_PER_MM2 + _placed(units.registers(control))
+    return np.where(designs[f"{role}.capacity_kib"] > 0, mm2, 0.0)
+
+
+def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which designs can be built, and for the others why not (an empty text where they can)."""
+    reasons = [""] * len(designs)
+
+    def refuse(bad: NDArray[np.bool_], text: str, *numbers: Floats) -> None:
+        for i in np.flatnonzero(bad):
+            reason = text.format(*(column[i] for column in numbers))
+            reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else reason
+
+    path = designs["array.critical_path_ns"]
+    refuse(designs["clock_ghz"] * path > 1, "clock_ghz {:g} is above 1 / array.critical_path_ns = {:.3g}",
+           designs["clock_ghz"], 1 / path)
+    table = sram(node(designs["technology.node_nm"]))
+    for role in ROLES:
+        there = designs[f"{role}.capacity_kib"] > 0
+        asked = word_bits(designs, role)
+        too_wide = there & (asked > table.widest_bits * (1 + 1e-9))
+        refuse(too_wide, f"memory.{role} needs {{:.0f}}-bit words a bank, {table.widest_bits:.0f} is the widest: "
+               "more banks or less bandwidth", asked)
+    return np.array([not reason for reason in reasons], dtype=np.bool_), reasons

@@ -1,0 +1,145 @@
+"""Energy of designs: pJ an action costs, and what a run of counted actions costs by component.
+
+Integer arithmetic and registers are ``hw_components.csv``; SRAM is ``sram_grid.csv`` per byte of a word that is used in
+full; DRAM is its standard's pJ/bit. Encoders, multiplexers, crossbars and the floating-point vector unit have no energy
+row: they are estimated from cell area, as (area / area of an int8 MAC) x energy of an int8 MAC, times
+``estimated_activity`` where the unit is not arithmetic.
+
+Leakage: every um2 on the die leaks as an int8 MAC does, SRAM included (``sram_leakage_factor``), since the SRAM rows
+are low-standby cells and the logic rows are not. It is a component of its own, so that totals can be read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost import units
+from sim.cost.area import area, crossbar_um2, is_lanes, is_output, macro, select_um2, tile_positions
+from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node, sram
+from sim.designs import DATAFLOWS, ROLES, Designs
+
+COMPONENTS = (
+    "array", "idle", "front_end", "scatter", "vector", "shared", "weight_buffer", "input_buffer", "accumulator",
+    "dram", "leakage", "dram_background",
+)
+"""What :func:`energy` splits into; the sum is the total."""
+
+
+def prices(designs: Designs) -> dict[str, Floats]:
+    """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
+    mac, select = mac_pj(designs), select_pj(designs)
+    fp16 = _estimate(designs, np.full(len(designs), units.fp16_mac()))
+    found = {
+        "macs": mac + select,
+        "idle_pe_cycles": constant("idle_pe_fraction") * mac,
+        "front_end_ops": front_end_pj(designs),
+        "scatter_ops": scatter_pj(designs),
+        "vector_ops": fp16,
+        "special_function_ops": constant("special_function_macs") * fp16,
+    }
+    table = sram(node(designs["technology.node_nm"]))
+    for role in ROLES:
+        capacity, width, banks = macro(designs, role)
+        there = designs[f"{role}.capacity_kib"] > 0
+        read, write = table.at(capacity, width, banks, "read_pJ", "write_pJ")
+        found[f"{role}_read_bytes"] = np.where(there, 8 * read / width, 0.0)
+        found[f"{role}_write_bytes"] = np.where(there, 8 * write / width, 0.0)
+    found["dram_read_bytes"] = found["dram_write_bytes"] = 8 * designs["dram.energy_pj_per_bit"]
+    return found
+
+
+def energy(
+    designs: Designs, counts: Mapping[str, NDArray[np.float64]], cycles: NDArray[np.float64]
+) -> dict[str, Floats]:
+    """pJ by component (:data:`COMPONENTS`), in the shape of ``counts``' arrays: ``[designs, ...]``.
+
+    ``counts`` maps actions to how often they happen, ``cycles`` is how long it takes; an action left out is not done.
+    """
+    cycles = np.asarray(cycles, dtype=np.float64)
+
+    def per_design(column: Floats) -> Floats:
+        return column.reshape(len(designs), *[1] * (cycles.ndim - 1))
+
+    price = prices(designs)
+    spent = {a: np.asarray(counts[a]) * per_design(price[a]) for a in price if a in counts}
+
+    def total(*actions: str) -> Floats:
+        return sum((spent[a] for a in actions if a in spent), np.zeros_like(cycles))
+
+    selecting = np.asarray(counts.get("macs", 0.0)) * per_design(select_pj(designs))
+    found = {
+        "array": total("macs") - selecting,
+        "idle": total("idle_pe_cycles"),
+        "front_end": total("front_end_ops") + selecting,
+        "scatter": total("scatter_ops"),
+        "vector": total("vector_ops", "special_function_ops"),
+    }
+    for place in (*ROLES, "dram"):
+        found[place] = total(f"{place}_read_bytes", f"{place}_write_bytes")
+    time_ns = cycles / per_design(designs["clock_ghz"])  # mW x ns = pJ
+    found["leakage"] = time_ns * per_design(leakage_mw(designs))
+    found["dram_background"] = time_ns * per_design(designs["dram.background_mw"])
+    return found
+
+
+def leakage_mw(designs: Designs) -> Floats:
+    """Leakage of the die; the DRAM interface's is part of its background power."""
+    parts = area(designs)
+    logic = sum(parts[name] for name in ("array", "front_end", "scatter", "fifo", "vector"))
+    memory = sum(parts[role] for role in ROLES)
+    density = leakage_mw_per_mm2(node(designs["technology.node_nm"]))
+    return density * (logic + constant("sram_leakage_factor") * memory)
+
+
+def mac_pj(designs: Designs) -> Floats:
+    """Multiply, add, and the registers that an operand or a sum enters every cycle; no operand selection."""
+    at = node(designs["technology.node_nm"])
+    weight, activation = designs["array.weight_bits"], designs["array.activation_bits"]
+    accumulator, dataflow = designs["array.accumulator_bits"], designs["array.dataflow"]
+    multiply = component("int8 mul", "energy_pJ", at) * weight * activation / 64
+    add = component("add32", "energy_pJ", at) * accumulator / 32
+    weight_moves = ~is_lanes(designs) & (dataflow != DATAFLOWS["ws"])
+    activation_moves = is_lanes(designs) | (dataflow != DATAFLOWS["is"])
+    bits = accumulator + weight * weight_moves + activation * activation_moves
+    return multiply + add + register_pj(designs, bits)
+
+
+def register_pj(designs: Designs, bits: Floats) -> Floats:
+    """Writing registers."""
+    return component("register 32b", "energy_pJ", node(designs["technology.node_nm"])) * bits / 32
+
+
+def _estimate(designs: Designs, cell_um2: Floats) -> Floats:
+    reference = component("int8 mac acc32", "energy_pJ", node(designs["technology.node_nm"]))
+    return reference * cell_um2 / cells_um2("mac", "W=8;A=32")
+
+
+def _estimate_quiet(designs: Designs, cell_um2: Floats) -> Floats:
+    return constant("estimated_activity") * _estimate(designs, cell_um2)
+
+
+def select_pj(designs: Designs) -> Floats:
+    """Picking a MAC's activation: from the window of an output lane, or from the group of an n:m PE."""
+    group = units.multiplexer(designs["sparsity.m"], designs["array.activation_bits"])
+    lanes = np.where(is_output(designs), select_um2(designs), 0.0)
+    return _estimate_quiet(designs, np.where(is_lanes(designs), lanes, group))
+
+
+def front_end_pj(designs: Designs) -> Floats:
+    """One lane takes one nonzero: encoder, its position and weight into registers, the FIFO's read multiplexer."""
+    tile = tile_positions(designs)
+    weight = designs["array.weight_bits"]
+    fifo = units.multiplexer(designs["sparsity.fifo_depth"] + 1, weight)
+    taken = register_pj(designs, weight + np.log2(tile))
+    pop = _estimate_quiet(designs, units.encoder(tile) + fifo) + taken
+    return np.where(is_lanes(designs), pop, 0.0)
+
+
+def scatter_pj(designs: Designs) -> Floats:
+    """One partial sum crosses an input lane's share of the crossbar and is written back to a shared accumulator."""
+    share = crossbar_um2(designs) / designs["array.rows"]
+    pj = _estimate_quiet(designs, share) + register_pj(designs, designs["array.accumulator_bits"])
+    return np.where(is_lanes(designs) & ~is_output(designs), pj, 0.0)
