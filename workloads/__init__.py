@@ -1,0 +1,1 @@
+"""What runs: shapes of language models, checkpoints, pruning, quantisation and measured accuracy, ending in traces."""

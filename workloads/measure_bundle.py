@@ -4,7 +4,8 @@ Prunes every variant of SmolLM2-135M into the user's cache, measures the perplex
 mixed recipes on the bundled 8 x 512 evaluation tokens, and merges the rows into ``data/smollm2_135m/measured.csv``.
 Start it twice (or more often) to use more cores: each task is claimed by a file lock, each process appends finished
 rows to a part file of its own, and a killed process loses the row it was working on and nothing else. ``--merge``
-only merges what is there; ``--status`` says how far things are.
+only merges what is there (and, once all is there, writes the surrogate's errors); ``--status`` says how far things are.
+Set OPENBLAS_NUM_THREADS=1 when as many processes run as there are cores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from workloads.calibration import bundled_windows, calibrate, windows_sha256
 from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 from workloads.fetch import SMOLLM2, cache_dir
 from workloads.perplexity import Measurement, Meter
-from workloads.quality import MEASURED
+from workloads.quality import MEASURED, write_surrogate_errors
 from workloads.recipe import CHANNEL_VARIANTS, DENSE, FFN_TYPES, GROUPS, LEVELS, MATRIX_VARIANTS, METHODS, Recipe
 from workloads.variants import VariantStore
 
@@ -194,7 +195,7 @@ def merge(target: Path = MEASURED) -> tuple[int, int]:
     todo = tasks()
     found = parts().rows()
     ready = [found[task.identity] for task in todo if task.identity in found]
-    partial = target.with_suffix(".part")
+    partial = target.with_suffix(f".{os.getpid()}.part")
     with open(partial, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -217,6 +218,8 @@ def main() -> None:
         run()
     done, wanted = merge()
     say(f"{MEASURED}: {done} of {wanted} rows")
+    if done == wanted:
+        say(f"errors of the surrogate on random mixes, in nats\n{write_surrogate_errors().to_string(index=False)}")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ predicted exactly as measured. Three forms, compared by ``compare_forms``:
 - ``factor``: ΔNLL = Σ_t f_v(t) · d_t, f_v = ΔNLL_uniform(v) / Σ_t d[t, v]. Recipes with a single pruned type then miss
   their own measurement by f_v, and where the d are within noise of zero f_v is noise over noise.
 - ``pairs``: ΔNLL = Σ_t d_t + Σ_{s<t} ½ (κ_v(s) + κ_v(t)) · √((|d_s| + ε) (|d_t| + ε)) over pruned types, κ_v solved
-  from the uniform recipe. A lone type has no partner: single and uniform recipes are both exact. NLL is flat at its minimum,
-  so d grows with the power of the output error; two errors of correlation ρ add as d_s + d_t + 2ρ √(d_s d_t), and κ is
-  that cross term together with the growth or saturation of NLL. ε is the noise floor of one measurement: below it the
-  term only hands back the error of the dense baseline, which Σ_t d_t counts once a type.
+  from the uniform recipe. A lone type has no partner: single and uniform recipes are both exact. NLL is flat at its
+  minimum, so d grows with the power of the output error; two errors of correlation ρ add as d_s + d_t + 2ρ √(d_s d_t),
+  and κ is that cross term together with the growth or saturation of NLL. ε is the noise floor of one measurement: below
+  it the term only hands back the error of the dense baseline, which Σ_t d_t counts once a type.
 
 FFN channels are measured for gate, up and down jointly and count as one term; their pairs take the partner's κ.
 """
@@ -34,6 +34,7 @@ FORMS = ("sum", "factor", "pairs")
 #: ε in nats: how far one measurement of 4,088 tokens lies from another of an equally good model.
 NOISE_FLOOR = 0.01
 MEASURED = BUNDLE / "measured.csv"
+SURROGATE_ERRORS = BUNDLE / "surrogate_errors.csv"
 ARITHMETIC = "w8a8kv8"
 _CHANNEL_CODES = np.array([VARIANTS.index(v) for v in CHANNEL_VARIANTS])
 _FFN_COLUMNS = [MATRIX_TYPES.index(t) for t in FFN_TYPES]
@@ -196,3 +197,10 @@ def compare_forms(measured: pd.DataFrame | None = None, nll_below: float = np.in
             }
         )
     return pd.DataFrame(rows)
+
+
+def write_surrogate_errors(target: Path = SURROGATE_ERRORS) -> pd.DataFrame:
+    """Write ``compare_forms`` over all mixes and over those that stay useful models (NLL < 5) as CSV; returns it."""
+    table = pd.concat([compare_forms(nll_below=limit) for limit in (np.inf, 5.0)], ignore_index=True)
+    table.to_csv(target, index=False, float_format="%.4f", lineterminator="\n")
+    return table
