@@ -1,0 +1,5 @@
+"""``python -m sparchitect``: the command line."""
+
+from sparchitect.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""Tables and progress for people: rich, on stderr where it moves, quiet when piped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sim.errors import InputError
+
+if TYPE_CHECKING:
+    from dse.explore import Result
+
+Tick = Callable[[str, int, int], None]
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Tick]:
+    """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when ``quiet``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+        tasks: dict[str, int] = {}
+
+        def tick(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield tick
+
+
+def pareto_table(result: Result) -> None:
+    """Print the reported Pareto points and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    run = result.run
+    console = Console(width=None if Console().is_terminal else 160)
+    title = (f"{run['pareto_points']} Pareto points of {run['trials']} trials ({run['admissible_trials']} within constraints); "
+             f"{len(result.reported)} of them:")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    measured = "perplexity_measured" in result.reported
+    names = ["machine", "array", "shared KiB", "DRAM", "latency ms", "prefill ms", "decode ms", "mJ/token", "mm2", "perplexity"]
+    for name in [*names, *(["measured"] if measured else []), "pruning"]:
+        left = name in ("machine", "DRAM", "pruning")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "pruning", overflow="fold")
+    for row in result.reported.to_dict("records"):
+        machine = result.space.machine({k[6:]: v for k, v in row.items() if k.startswith("param_") and v == v})
+        cells = [
+            row["machine"],
+            f"{machine.array.rows}x{machine.array.cols}",
+            f"{machine.memory[machine.roles['shared']].capacity_kib:g}",
+            f"{machine.dram.standard} x{machine.dram.channels}",
+            f"{row['latency_s'] * 1e3:.1f}",
+            f"{row['prefill_s'] * 1e3:.1f}",
+            f"{row['decode_s'] * 1e3:.2f}",
+            f"{row['energy_per_token_pj'] * 1e-9:.2f}",
+            f"{row['area_mm2']:.2f}",
+            f"{row['perplexity']:.2f}",
+        ]
+        if measured:
+            cells.append(f"{row['perplexity_measured']:.2f}")
+        table.add_row(*cells, row["recipe"])
+    console.print(table)
+    console.print(f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
+                  f"hypervolume (log10) {run['hypervolume_log10']:.4f}", highlight=False)
+    for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
+        console.print(f"  {result.folder / name}", highlight=False)
+
+
+def sweep_table(table: pd.DataFrame, varied: list[str]) -> str:
+    """The columns people look at first, as text."""
+    shown = table[[*varied, "cycles", "seconds", "energy_pj", "area_mm2", "dram_bytes", "feasible", "reason"]]
+    return shown.to_string(index=False, max_rows=60)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write .csv or .parquet, whole or not at all."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {path}: must end in .csv or .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".csv":
+        table.to_csv(temporary, index=False)
+    else:
+        table.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+
+
+def inventory() -> dict[str, dict[str, str]]:
+    """What is bundled: kind -> name -> one-line summary."""
+    from accel_models import summaries
+    from dse import space
+    from workloads.pruning import METHODS
+    from workloads.traces import bundled_traces
+    from workloads.zoo import models
+
+    return {
+        "machines": summaries(),
+        "traces": bundled_traces(),
+        "models": models(),
+        "spaces": {name: space.load(name).summary for name in space.names()},
+        "pruning methods": {name: (m.__doc__ or "").strip().splitlines()[0] for name, m in METHODS.items()},
+    }
