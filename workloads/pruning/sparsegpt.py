@@ -7,7 +7,6 @@ Frantar & Alistarh 2023, arXiv:2301.00774, algorithm 1: with H⁻¹ = UᵀU (U u
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from workloads.pruning.base import Pruned, PruningMethod, register
 from workloads.pruning.pattern import NofM, Pattern
@@ -22,6 +21,8 @@ def inverse_factor(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     An input that is always zero gets a unit diagonal, so its weights are free to go.
     """
+    from scipy.linalg import cholesky, solve_triangular
+
     h = np.array(hessian, dtype=np.float64)
     diagonal = np.einsum("ii->i", h)
     unused = diagonal == 0
