@@ -1,8 +1,8 @@
 """Profile a mask once, look its cycles up for ever after.
 
-A profile holds the exact :func:`sim.sparsity.lanes.walk` cycles of a mask (out x in) on a grid of lane designs, so a design
-on the grid costs an array look-up, whatever the mask's size. Row and column counts, from which other designs can be
-estimated, are :class:`Counts`, stored in files of their own.
+A profile holds the exact :func:`sim.sparsity.lanes.walk` cycles of a mask (out x in) on a grid of lane designs, so a
+design on the grid costs an array look-up, whatever the mask's size. Row and column counts, from which other designs can
+be estimated, are :class:`Counts`, stored in files of their own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim.compute.arguments import code
 from sim.errors import InputError
-from sim.sparsity.lanes import ASSIGNMENTS, ORIENTATIONS, matrix_cycles
+from sim.sparsity.lanes import ASSIGNMENTS, ORIENTATIONS, group_cycles, lane_order
 
 LANES = (8, 16, 32, 64, 128)
 DEPTHS: tuple[int | str, ...] = (16, 64, 256, "full")
@@ -61,7 +62,8 @@ class Profile:
 
     ``cycles`` int64 [5, 4, 2, 2, 3] and ``empty_barriers`` int64 [5, 4, 2, 2] (barriers at which all lanes were empty,
     without FIFO) follow :data:`SHAPE`; ``group_max[g]``: most nonzeros in any aligned group of g inputs;
-    ``empty_blocks[b]``: empty b x b blocks; ``empty_runs[g]``: empty 1 x g blocks along the inputs (partial ones count).
+    ``empty_blocks[b]``: empty b x b blocks; ``empty_runs[g]``: empty 1 x g blocks along the inputs.
+    Short blocks and groups at the edges count like whole ones.
     """
 
     shape: tuple[int, int]
@@ -77,24 +79,55 @@ class Profile:
     def density(self) -> float:
         return self.nonzeros / (self.shape[0] * self.shape[1])
 
-    def cycles(self, lanes: int, barrier_depth: int | str, orientation: str = "output", assignment: str = "contiguous",
-               fifo_depth: int = 0, empty_tile_cycles: int = 1) -> int | None:
+    def cycles(
+        self,
+        lanes: int,
+        barrier_depth: int | str,
+        orientation: str = "output",
+        assignment: str = "contiguous",
+        fifo_depth: int = 0,
+        empty_tile_cycles: int = 1,
+    ) -> int | None:
         """Cycles of one pass, exactly what walking the mask gives; None for a design off the grid."""
-        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth)
+        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles)
         if at is None:
             return None
         found = int(self.cycles_grid[at])
         return found if empty_tile_cycles else found - int(self.empty_barriers[at[:4]])
 
 
-def grid_position(lanes: int, barrier_depth: int | str, orientation: str, assignment: str, fifo_depth: int) -> tuple[int, ...] | None:
-    """Where a lane design lies on the grid, or None."""
-    at = []
-    for axis, value in ((LANES, lanes), (DEPTHS, barrier_depth), (ORIENTATIONS, orientation), (ASSIGNMENTS, assignment), (FIFOS, fifo_depth)):
-        if value not in axis:
-            return None
-        at.append(axis.index(value))  # type: ignore[arg-type]
-    return tuple(at)
+def on_grid(
+    lanes: int,
+    barrier_depth: int | str | None,
+    orientation: str = "output",
+    assignment: str = "contiguous",
+    fifo_depth: int = 0,
+    empty_tile_cycles: int = 1,
+) -> bool:
+    """Whether profiles know this lane design exactly."""
+    return grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles) is not None
+
+
+def grid_position(
+    lanes: int,
+    barrier_depth: int | str | None,
+    orientation: str,
+    assignment: str,
+    fifo_depth: int,
+    empty_tile_cycles: int = 1,
+) -> tuple[int, ...] | None:
+    """Where a lane design lies on the grid, or None. Free empty tiles are known without a FIFO only.
+
+    Raises:
+        InputError: an unknown orientation or assignment.
+    """
+    names = (int(code("orientation", orientation, ORIENTATIONS)), int(code("assignment", assignment, ASSIGNMENTS)))
+    depth = "full" if barrier_depth is None else barrier_depth
+    if lanes not in LANES or depth not in DEPTHS or fifo_depth not in FIFOS:
+        return None
+    if empty_tile_cycles != 1 and (empty_tile_cycles != 0 or fifo_depth != 0):
+        return None
+    return (LANES.index(lanes), DEPTHS.index(depth), *names, FIFOS.index(fifo_depth))
 
 
 def profile(mask: ArrayLike) -> Profile:
@@ -109,59 +142,87 @@ def profile(mask: ArrayLike) -> Profile:
     bits = np.ascontiguousarray(mask != 0)
     cycles = np.empty(SHAPE, dtype=np.int64)
     empties = np.empty(SHAPE[:4], dtype=np.int64)
-    counted = {}
-    for o in range(len(ORIENTATIONS)):
-        fine = _segments(bits if o == 0 else np.ascontiguousarray(bits.T), DEPTHS[0])
+    runs = {RUNS[0]: _sum_along(bits, RUNS[0])}
+    for g in RUNS[1:]:
+        runs[g] = _sum_along(runs[g // 2], 2)
+    finest = int(DEPTHS[0])
+    fine = (np.ascontiguousarray(runs[finest].T), _sum_down(bits, finest))  # [tiles, owners] by orientation
+    for o, tiles in enumerate(fine):
+        orders = _orders(tiles.shape[1])
         for d, depth in enumerate(DEPTHS):
-            merge = fine.shape[1] if depth == "full" else int(depth) // int(DEPTHS[0])
-            counts = _merged(fine, merge)
-            _grid(counts, o, d, cycles, empties)
-        counted[o] = fine.sum(axis=1)
-    groups = {g: int(_segments(bits, g).max()) for g in GROUPS}
-    blocks = {b: int((_merged(np.ascontiguousarray(_segments(bits, b).T), b) == 0).sum()) for b in BLOCKS}
-    runs = {g: int((_segments(bits, g) == 0).sum()) for g in RUNS}
-    return Profile(mask.shape, int(counted[0].sum()), cycles, empties, groups, blocks, runs, Counts(counted[0], counted[1]))
+            merge = len(tiles) if depth == "full" else int(depth) // finest
+            _grid(_sum_down(tiles, merge), orders, o, d, cycles, empties)
+    counts = Counts(*(tiles.sum(axis=0, dtype=np.int64) for tiles in fine))
+    empty_blocks: dict[int, int] = {}
+    block = bits
+    for b in BLOCKS:
+        block = _sum_down(_sum_along(block, 2), 2)
+        empty_blocks[b] = int(block.size - np.count_nonzero(block))
+    return Profile(
+        (int(mask.shape[0]), int(mask.shape[1])),
+        int(counts.rows.sum()),
+        cycles,
+        empties,
+        {g: int(runs[g].max()) for g in GROUPS},
+        empty_blocks,
+        {g: int(runs[g].size - np.count_nonzero(runs[g])) for g in RUNS},
+        counts,
+    )
+
+
+def _grid(
+    work: NDArray[np.int32],
+    orders: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]],
+    orientation: int,
+    depth: int,
+    cycles: NDArray[np.int64],
+    empties: NDArray[np.int64],
+) -> None:
+    """Fill the grid's cells of one orientation and barrier depth from ``work`` [tiles, owners]."""
+    for (i, a), (order, starts) in orders.items():
+        taken = work if ASSIGNMENTS[a] == "contiguous" else np.take(work, order, axis=1)
+        at = (i, depth, orientation, a)
+        for f, fifo_depth in enumerate(FIFOS):
+            cycles[(*at, f)], none = group_cycles(taken, starts, fifo_depth, 1)
+            if fifo_depth == 0:
+                empties[at] = none
+
+
+def _orders(owners: int) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Lane order of every grid value of lanes and assignment."""
+    return {(i, a): lane_order(owners, p, a) for i, p in enumerate(LANES) for a in range(len(ASSIGNMENTS))}
 
 
 @numba.njit(cache=True)
-def _segments(bits, depth):
-    """[owners, positions] bool -> [owners, ceil(positions / depth)] nonzeros."""
-    owners, positions = bits.shape
-    out = np.zeros((owners, -(-positions // depth)), dtype=np.int64)
-    for i in range(owners):
-        for t in range(out.shape[1]):
-            total = 0
-            for j in range(t * depth, min(positions, (t + 1) * depth)):
-                total += bits[i, j]
+def _sum_along(x, every):
+    """[rows, columns] -> [rows, ceil(columns / every)] int32: neighbouring columns added up, the last few too."""
+    rows, columns = x.shape
+    out = np.empty((rows, -(-columns // every)), dtype=np.int32)
+    whole = columns // every
+    for i in range(rows):
+        for t in range(whole):
+            total = np.int32(0)
+            for j in range(t * every, (t + 1) * every):
+                total += x[i, j]
             out[i, t] = total
+        if whole < out.shape[1]:
+            total = np.int32(0)
+            for j in range(whole * every, columns):
+                total += x[i, j]
+            out[i, whole] = total
     return out
 
 
 @numba.njit(cache=True)
-def _merged(fine, merge):
-    """Sum every ``merge`` neighbouring columns."""
-    owners, tiles = fine.shape
-    out = np.zeros((owners, -(-tiles // merge)), dtype=np.int64)
-    for i in range(owners):
-        for t in range(tiles):
-            out[i, t // merge] += fine[i, t]
+def _sum_down(x, every):
+    """[rows, columns] -> [ceil(rows / every), columns] int32: neighbouring rows added up, the last few too."""
+    rows, columns = x.shape
+    out = np.zeros((-(-rows // every), columns), dtype=np.int32)
+    for i in range(rows):
+        into = out[i // every]
+        for j in range(columns):
+            into[j] += x[i, j]
     return out
-
-
-_LANES = np.array(LANES)
-_FIFOS = np.array(FIFOS)
-
-
-@numba.njit(cache=True)
-def _grid(counts, orientation, depth, cycles, empties):
-    """Fill the grid's cells of one orientation and barrier depth."""
-    for i in range(len(_LANES)):
-        for a in range(2):
-            for f in range(len(_FIFOS)):
-                total, none = matrix_cycles(counts, _LANES[i], a == 1, _FIFOS[f], 1)
-                cycles[i, depth, orientation, a, f] = total
-                if f == 0:
-                    empties[i, depth, orientation, a] = none
 
 
 @dataclass(frozen=True)
@@ -203,15 +264,26 @@ class ProfileTable:
         return ProfileTable(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
 
     def __getitem__(self, row: int) -> Profile:
-        groups, blocks, runs = (dict(zip(names, values[row].tolist(), strict=True)) for names, values in (
-            (GROUPS, self.group_max), (BLOCKS, self.empty_blocks), (RUNS, self.empty_runs)))
+        groups, blocks, runs = (
+            dict(zip(names, values[row].tolist(), strict=True))
+            for names, values in ((GROUPS, self.group_max), (BLOCKS, self.empty_blocks), (RUNS, self.empty_runs))
+        )
         shape = tuple(int(x) for x in self.shapes[row])
-        return Profile(shape, int(self.nonzeros[row]), self.cycles_grid[row], self.empty_barriers[row], groups, blocks, runs)  # type: ignore[arg-type]
+        return Profile(
+            shape, int(self.nonzeros[row]), self.cycles_grid[row], self.empty_barriers[row], groups, blocks, runs
+        )  # type: ignore[arg-type]
 
-    def cycles(self, lanes: int, barrier_depth: int | str, orientation: str = "output", assignment: str = "contiguous",
-               fifo_depth: int = 0, empty_tile_cycles: int = 1) -> NDArray[np.int64] | None:
+    def cycles(
+        self,
+        lanes: int,
+        barrier_depth: int | str,
+        orientation: str = "output",
+        assignment: str = "contiguous",
+        fifo_depth: int = 0,
+        empty_tile_cycles: int = 1,
+    ) -> NDArray[np.int64] | None:
         """[masks] cycles of one pass, exactly what walking each mask gives; None for a design off the grid."""
-        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth)
+        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles)
         if at is None:
             return None
         found = self.cycles_grid[(slice(None), *at)]
@@ -249,5 +321,7 @@ def _save(path: Path, **arrays: NDArray[Any]) -> None:
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), compress_type=zipfile.ZIP_DEFLATED, compresslevel=9)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), compress_type=zipfile.ZIP_DEFLATED, compresslevel=9
+            )
     os.replace(temporary, path)
