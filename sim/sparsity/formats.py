@@ -1,8 +1,8 @@
 """Bytes of sparse storage formats, metadata and padding counted, as closed forms that broadcast.
 
 ``rows x columns`` is the stored matrix as out x in: rows are output features. Sources: definitions, as collected in
-``validation/data/tech/storage_format_formulas.csv``; :func:`encoded_bytes` counts what a real mask takes, and the tests hold
-the closed forms against it.
+``validation/data/tech/storage_format_formulas.csv``; :func:`encoded_bytes` counts what a real mask takes, and the tests
+hold the closed forms against it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _coo(rows: Number, columns: Number, nonzeros: Number, bits: Number, **_: Any
     return nonzeros * (bits + 2.0 * INDEX_BITS) / 8.0 + 0.0 * (rows + columns)
 
 
-def _n_of_m(rows: Number, columns: Number, nonzeros: Number, bits: Number, n_of_m: tuple[int, int] = (2, 4), **_: Any) -> Number:
+def _n_of_m(
+    rows: Number, columns: Number, nonzeros: Number, bits: Number, n_of_m: tuple[int, int] = (2, 4), **_: Any
+) -> Number:
     n, m = n_of_m
     kept = rows * n * np.ceil(columns / m)
     return kept * (bits + np.ceil(np.log2(m))) / 8.0 + 0.0 * nonzeros
@@ -54,6 +56,24 @@ def _run_length(rows: Number, columns: Number, nonzeros: Number, bits: Number, *
     return nonzeros * (1.0 + full / (1.0 - np.minimum(full, 1.0 - 1e-12))) * (bits + RUN_BITS) / 8.0
 
 
+def _block(
+    rows: Number,
+    columns: Number,
+    nonzeros: Number,
+    bits: Number,
+    block: int = 4,
+    stored_blocks: Number = None,
+    **_: Any,
+) -> Number:
+    """1 x ``block`` blocks along the inputs, whole if they hold anything; a column index each and CSR's row pointers.
+    Without ``stored_blocks`` their number is the expected one for zeros spread at random."""
+    if stored_blocks is None:
+        density = nonzeros / (rows * columns)
+        whole, rest = np.floor(columns / block), columns % block
+        stored_blocks = rows * (whole * (1.0 - (1.0 - density) ** block) + 1.0 - (1.0 - density) ** rest)
+    return (stored_blocks * (block * bits + INDEX_BITS) + (rows + 1.0) * INDEX_BITS) / 8.0 + 0.0 * (columns + nonzeros)
+
+
 FORMATS: dict[str, Callable[..., Number]] = {
     "dense": _dense,
     "bitmap": _bitmap,
@@ -62,26 +82,43 @@ FORMATS: dict[str, Callable[..., Number]] = {
     "coo": _coo,
     "n_of_m": _n_of_m,
     "run_length": _run_length,
+    "block": _block,
 }
 
 
-def bytes_of(name: str, rows: ArrayLike, columns: ArrayLike, nonzeros: ArrayLike, bits: ArrayLike, n_of_m: tuple[int, int] = (2, 4)) -> NDArray[np.float64]:
+def bytes_of(
+    name: str,
+    rows: ArrayLike,
+    columns: ArrayLike,
+    nonzeros: ArrayLike,
+    bits: ArrayLike,
+    n_of_m: tuple[int, int] = (2, 4),
+    block: int = 4,
+    stored_blocks: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """Stored bytes (fractions of a byte kept) of matrices, everything broadcast.
 
-    Exact for all formats but ``run_length``, whose gaps are taken as geometric (zeros spread at random).
+    Exact but for ``run_length`` and, without ``stored_blocks`` (a profile knows them: all 1 x ``block`` runs less its
+    ``empty_runs``), ``block``: these take the zeros as spread at random.
+
+    Raises:
+        InputError: an unknown format.
     """
     if name not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got '{name}', {nearest(name, FORMATS)}")
     values = (np.asarray(v, dtype=np.float64) for v in (rows, columns, nonzeros, bits))
-    return np.asarray(FORMATS[name](*values, n_of_m=n_of_m))
+    stored = None if stored_blocks is None else np.asarray(stored_blocks, dtype=np.float64)
+    return np.asarray(FORMATS[name](*values, n_of_m=n_of_m, block=block, stored_blocks=stored))
 
 
-def bits_per_weight(name: str, rows: ArrayLike, columns: ArrayLike, nonzeros: ArrayLike, bits: ArrayLike, n_of_m: tuple[int, int] = (2, 4)) -> NDArray[np.float64]:
-    """Stored bits per element of the matrix, metadata included."""
-    return 8.0 * bytes_of(name, rows, columns, nonzeros, bits, n_of_m) / (np.asarray(rows) * np.asarray(columns))
+def bits_per_weight(
+    name: str, rows: ArrayLike, columns: ArrayLike, nonzeros: ArrayLike, bits: ArrayLike, **options: Any
+) -> NDArray[np.float64]:
+    """Stored bits per element of the matrix, metadata included; options as in :func:`bytes_of`."""
+    return 8.0 * bytes_of(name, rows, columns, nonzeros, bits, **options) / (np.asarray(rows) * np.asarray(columns))
 
 
-def encoded_bytes(name: str, mask: ArrayLike, bits: int, n_of_m: tuple[int, int] = (2, 4)) -> float:
+def encoded_bytes(name: str, mask: ArrayLike, bits: int, n_of_m: tuple[int, int] = (2, 4), block: int = 4) -> float:
     """Bytes that encoding this very mask (out x in) takes, counted symbol by symbol.
 
     Raises:
@@ -102,4 +139,7 @@ def encoded_bytes(name: str, mask: ArrayLike, bits: int, n_of_m: tuple[int, int]
         gaps = np.diff(np.flatnonzero(np.concatenate([[True], mask.reshape(-1)]))) - 1
         symbols = len(gaps) + int((gaps // 2**RUN_BITS).sum())
         return symbols * (bits + RUN_BITS) / 8.0
+    if name == "block":
+        stored = np.count_nonzero(np.add.reduceat(mask, np.arange(0, columns, block), axis=1))
+        return float(bytes_of(name, rows, columns, nonzeros, bits, block=block, stored_blocks=stored))
     return float(bytes_of(name, rows, columns, nonzeros, bits))
