@@ -133,6 +133,8 @@ def cycles(nnz: ArrayLike, fifo_depth: int, empty_tile_cycles: int = 1) -> NDArr
             + (f" with {given.min()}" if given.dtype.kind == "i" and given.size else "")
         )
     _check_fifo(fifo_depth, empty_tile_cycles)
+    if given.max(axis=-2).astype(float).sum(axis=-1).max() + 2 * given.shape[-1] > np.iinfo(np.int32).max:
+        raise InputError("nnz must add up to less than 2^31 cycles a group")
     work = np.ascontiguousarray(np.swapaxes(given, -1, -2), dtype=np.int32)
     flat = work.reshape(-1, *work.shape[-2:])
     starts = np.array([0, work.shape[-1]])

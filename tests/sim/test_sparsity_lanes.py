@@ -151,6 +151,7 @@ def test_leading_axes_and_full_depth():
         (lambda m: lanes.cycles(-m.astype(int), 0), "nnz must be whole numbers >= 0"),
         (lambda m: lanes.cycles(m.astype(float), 0), "nnz must be whole numbers >= 0"),
         (lambda m: lanes.cycles(m[0].astype(int), 0), "of shape [..., lanes, tiles]"),
+        (lambda m: lanes.cycles(m * 2**30, 0), "nnz must add up to less than 2^31"),
         (lambda m: lanes.cycles(m.astype(int), -1), "fifo_depth must be a whole number >= 0, got -1"),
     ],
 )
