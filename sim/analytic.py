@@ -82,7 +82,7 @@ def _run_one(d, ops, rows, sparse, out, best, states):
 @numba.njit(cache=True, parallel=True)
 def _run_many(designs, ops, selection, sparse, config, totals, failed, over):
     for i in numba.prange(designs.shape[0]):
-        rows = selection[i if selection.shape[0] > 1 else 0]
+        rows = selection[np.int64(i) if selection.shape[0] > 1 else np.int64(0)]
         best = np.zeros((len(rows), STATES, MAPPING_COLUMNS))
         states = np.zeros(len(rows), dtype=np.int64)
         failed[i], over[i] = _run_one(designs[i], ops, rows, sparse[config[i]], totals[i : i + 1], best, states)

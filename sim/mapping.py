@@ -13,21 +13,25 @@ import numpy as np
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 _AXES = np.array([["mnk".index(c) for c in order] for order in ORDERS], dtype=np.int64)
 LARGEST_LADDER = 40
+GRAIN = 16  # tiles are cut in multiples of this, so that common array sizes fill
 SMALLEST_STREAM_TILE = 16  # rows of activations; below this a tile is all overhead
 SMALLEST_TILE = 64  # weights are cut no finer, except when the dimension itself is smaller
 
 
 @numba.njit(cache=True)
 def ladder(size: float, smallest: int, out: np.ndarray) -> int:
-    """Tile sizes for a dimension: the whole of it, then powers of two below it down to ``smallest``; returns how many."""
+    """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to
+    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to the array's grain; returns how many."""
     out[0] = size
     found = 1
     step = 1.0
     while step * 2.0 < size:
         step *= 2.0
     while step >= smallest and step < size and found < LARGEST_LADDER:
-        out[found] = step
-        found += 1
+        tile = np.ceil(size / np.ceil(size / step) / GRAIN) * GRAIN
+        if tile < out[found - 1]:
+            out[found] = tile
+            found += 1
         step /= 2.0
     return found
 
@@ -56,6 +60,17 @@ def refetch(order: int, trips_m: float, trips_n: float, trips_k: float) -> tuple
                 break
             inner *= trips[axis]
     return factors[0], factors[1], factors[2], distance
+
+
+@numba.njit(cache=True)
+def innermost_reuse(order: int, trips_m: float, trips_n: float, trips_k: float) -> tuple[int, float]:
+    """(operand that the innermost loop of more than one trip leaves alone, that loop's trips); (0, 1) without loops."""
+    trips = (trips_m, trips_n, trips_k)
+    for place in range(2, -1, -1):
+        axis = _AXES[order, place]
+        if trips[axis] > 1.0:
+            return (1, 0, 2)[axis], trips[axis]
+    return 0, 1.0
 
 
 @numba.njit(cache=True)

@@ -11,8 +11,8 @@ import numpy as np
 
 from sim.counts import COLUMNS, INDEX
 from sim.designs import D_COLS, D_DRAM_BPC, D_DRAM_LATENCY, D_KIND, D_ORIENTATION, D_ROWS, D_SHARED, D_SHARED_BPC, D_SHARED_DB, D_SPECIAL, D_VECTOR
-from sim.mapping import LARGEST_LADDER, ORDERS, SMALLEST_STREAM_TILE, SMALLEST_TILE, ladder, refetch
-from sim.memory.traffic import S_NONZEROS, S_PACKED_K, gemm_cycles, level_bytes, on_chip_cycles, room, tile_work
+from sim.mapping import LARGEST_LADDER, ORDERS, SMALLEST_STREAM_TILE, SMALLEST_TILE, innermost_reuse, ladder, refetch
+from sim.memory.traffic import S_NONZEROS, S_PACKED_K, accumulator_may_bind, gemm_cycles, level_bytes, on_chip_cycles, room, tile_work
 from sim.trace import position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
@@ -22,8 +22,8 @@ _LIVE_IN, _LIVE_OUT, _KIND, _REPEATS = (position(c) for c in ("live_in_bytes", "
 _OBITS = position("output_bits")
 
 STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
-M_CYCLES, M_TILE_M, M_TILE_N, M_TILE_K, M_ORDER, M_BUFFERS, M_DRAM, M_OVERFLOW = range(8)
-MAPPING_COLUMNS = 8
+M_CYCLES, M_TILE_M, M_TILE_N, M_TILE_K, M_ORDER, M_BUFFERS, M_DRAM, M_OVERFLOW, M_BYPASS = range(9)
+MAPPING_COLUMNS = 9
 _TIE = 1e-9  # weight of DRAM bytes against cycles: breaks ties only
 
 C_COMPUTE, C_EDGE, C_IMBALANCE, C_FILL, C_SHARED, C_WBUF, C_IBUF, C_ACC, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
@@ -71,7 +71,6 @@ def search_gemm(d, o, s, best):
     sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
     count_m = ladder(m, SMALLEST_STREAM_TILE, sizes_m)
     count_n, count_k = ladder(n, SMALLEST_TILE, sizes_n), ladder(k, SMALLEST_TILE, sizes_k)
-    allowed = 2 if d[D_SHARED_DB] > 0.0 else 1
     score = np.full(STATES, np.inf)
     best[:, M_CYCLES] = np.nan
     best[:, M_OVERFLOW] = np.inf
@@ -81,36 +80,41 @@ def search_gemm(d, o, s, best):
                 tile_m, tile_n, tile_k = sizes_m[im], sizes_n[i_n], sizes_k[ik]
                 trips_m, trips_n, trips_k = np.ceil(m / tile_m), np.ceil(n / tile_n), np.ceil(k / tile_k)
                 cut = (trips_m > 1.0) + (trips_n > 1.0) + (trips_k > 1.0)
-                w = tile_work(d, o, s, tile_m, tile_n, tile_k)
-                for order in range(len(ORDERS) if cut > 1 else 1):
-                    f_in, f_weight, f_out, distance = refetch(order, trips_m, trips_n, trips_k)
-                    for state in range(STATES):
-                        resident_in, resident_out = (state & 1) > 0, state > 1
-                        free = d[D_SHARED] - reserved_bytes(o, state)
-                        buffers = allowed
-                        spills = f_out > 1.0
-                        need = room(w, buffers, spills, resident_in, resident_out)
-                        if buffers == 2 and (need > free or (spills and distance <= 2.0)):
-                            buffers = 1
-                            need = room(w, buffers, spills, resident_in, resident_out)
-                        if need > free or (spills and distance <= buffers):
-                            best[state, M_OVERFLOW] = min(best[state, M_OVERFLOW], need - free)
-                            continue
-                        moved = level_bytes(
-                            d, o, s, w, (f_in, f_weight), (f_out - 1.0, f_out - 1.0, 1.0, 1.0), resident_in, resident_out
-                        )
-                        cycles = gemm_cycles(d, w, moved, buffers)
-                        dram = moved[8] + moved[9]
-                        value = cycles + _TIE * dram
-                        if value < score[state]:
-                            score[state] = value
-                            best[state, M_CYCLES] = cycles
-                            best[state, M_TILE_M] = tile_m
-                            best[state, M_TILE_N] = tile_n
-                            best[state, M_TILE_K] = tile_k
-                            best[state, M_ORDER] = order
-                            best[state, M_BUFFERS] = buffers
-                            best[state, M_DRAM] = dram
+                for bypass in range(2):
+                    w = tile_work(d, o, s, tile_m, tile_n, tile_k, bypass == 0)
+                    for order in range(len(ORDERS) if cut > 1 else 1):
+                        _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, bypass, best, score)
+                    if not accumulator_may_bind(d, w, trips_k):
+                        break
+
+
+@numba.njit(cache=True)
+def _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, bypass, best, score):
+    """Enter one loop order of one tiling into ``best`` and ``score`` [STATES] wherever it wins."""
+    trips_m, trips_n, trips_k = np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
+    f_in, f_weight, f_out, distance = refetch(order, trips_m, trips_n, trips_k)
+    reused, reuse = innermost_reuse(order, trips_m, trips_n, trips_k)
+    spills = f_out > 1.0
+    for state in range(STATES):
+        resident_in, resident_out = (state & 1) > 0, state > 1
+        free = d[D_SHARED] - reserved_bytes(o, state)
+        buffers = 2 if d[D_SHARED_DB] > 0.0 else 1
+        need = room(w, buffers, spills, resident_in, resident_out)
+        if buffers == 2 and (need > free or (spills and distance <= 2.0)):
+            buffers = 1
+            need = room(w, buffers, spills, resident_in, resident_out)
+        if need > free or (spills and distance <= buffers):
+            best[state, M_OVERFLOW] = min(best[state, M_OVERFLOW], need - free)
+            continue
+        visits = (f_out - 1.0, f_out - 1.0, 1.0, 1.0)
+        moved = level_bytes(d, o, s, w, (f_in, f_weight), visits, resident_in, resident_out)
+        cycles = gemm_cycles(d, o, s, w, moved, buffers, reused, reuse, f_weight, resident_in, resident_out)
+        dram = moved[8] + moved[9]
+        if cycles + _TIE * dram < score[state]:
+            score[state] = cycles + _TIE * dram
+            found = best[state]
+            found[M_CYCLES], found[M_ORDER], found[M_BUFFERS], found[M_DRAM] = cycles, order, buffers, dram
+            found[M_TILE_M], found[M_TILE_N], found[M_TILE_K], found[M_BYPASS] = tile_m, tile_n, tile_k, bypass
 
 
 @numba.njit(cache=True)
@@ -154,15 +158,17 @@ def account_gemm(d, o, s, mapping, state, out):
     """Add one GEMM's cycles, causes and actions to ``out`` [N_COLUMNS], at its chosen mapping; times its repeats."""
     resident_in, resident_out = (state & 1) > 0, state > 1
     tile_m, tile_n, tile_k = mapping[M_TILE_M], mapping[M_TILE_N], mapping[M_TILE_K]
-    w = tile_work(d, o, s, tile_m, tile_n, tile_k)
-    f_in, f_weight, f_out, _ = refetch(
-        int(mapping[M_ORDER]), np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
-    )
-    b = level_bytes(d, o, s, w, (f_in, f_weight), (f_out - 1.0, f_out - 1.0, 1.0, 1.0), resident_in, resident_out)
-    total = gemm_cycles(d, w, b, int(mapping[M_BUFFERS]))
+    w = tile_work(d, o, s, tile_m, tile_n, tile_k, mapping[M_BYPASS] == 0.0)
+    order = int(mapping[M_ORDER])
+    trips_m, trips_n, trips_k = np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
+    f_in, f_weight, f_out, _ = refetch(order, trips_m, trips_n, trips_k)
+    reused, reuse = innermost_reuse(order, trips_m, trips_n, trips_k)
+    visits = (f_out - 1.0, f_out - 1.0, 1.0, 1.0)
+    b = level_bytes(d, o, s, w, (f_in, f_weight), visits, resident_in, resident_out)
+    buffers = int(mapping[M_BUFFERS])
+    total = gemm_cycles(d, o, s, w, b, buffers, reused, reuse, f_weight, resident_in, resident_out)
     r = o[_REPEATS]
     c1, c2, c3, c4 = on_chip_cycles(d, w[1], b)
-    buffers = int(mapping[M_BUFFERS])
     drain = max(w[2], 0.0) * (w[0] if buffers == 1 else 1.0) + min(w[2], 0.0)
     out[C_COMPUTE] += r * w[3]
     out[C_EDGE] += r * (w[4] - w[3])

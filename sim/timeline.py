@@ -28,7 +28,7 @@ from sim.memory.traffic import (
     on_chip_cycles,
     tile_work,
 )
-from sim.search import C_DEPENDENCY, C_DRAM, M_BUFFERS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
+from sim.search import C_DEPENDENCY, C_DRAM, M_BUFFERS, M_BYPASS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
 from sim.sparse_ops import sparse_table
 from sim.trace import Trace, position
 
@@ -79,13 +79,18 @@ def _tiles(d, o, s, mapping, state):
             weights[column] = s[column] * share
         weights[S_PASS] = one_pass * share
         weights[S_PACKED_K] = np.ceil(k * s[S_PACKED_K] / sizes[2])
-        w = tile_work(d, part, weights, m, n, k)
+        w = tile_work(d, part, weights, m, n, k, mapping[M_BYPASS] == 0.0)
         new_item = place != old[3]
         new_in = new_item or now[0] != old[0] or now[2] != old[2]
         new_weight = new_item or now[1] != old[1] or now[2] != old[2]
         first, finished = now[2] == 0, now[2] == trips[2] - 1
-        visits = (float(spills and not first), float(spills and not finished), float(first), float(finished))
-        moved = level_bytes(d, part, weights, w, (float(new_in), float(new_weight)), visits, resident_in, resident_out)
+        visits = (
+            1.0 if spills and not first else 0.0,
+            1.0 if spills and not finished else 0.0,
+            1.0 if first else 0.0,
+            1.0 if finished else 0.0,
+        )
+        moved = level_bytes(d, part, weights, w, (1.0 if new_in else 0.0, 1.0 if new_weight else 0.0), visits, resident_in, resident_out)
         load[at] = moved[8] / d[D_DRAM_BPC]
         store[at] = moved[9] / d[D_DRAM_BPC]
         compute[at] = on_chip_cycles(d, w[1], moved)[3]

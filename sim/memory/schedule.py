@@ -13,7 +13,7 @@ import numpy as np
 
 
 @numba.njit(cache=True, inline="always")
-def closed_form(tiles: float, load: float, compute: float, store: float, drain: float, buffers: int) -> float:
+def closed_form(tiles, load, compute, store, drain, buffers):
     """Cycles of ``tiles`` equal tiles: exactly what :func:`walk` returns for them (``tests/sim/test_schedule.py``).
 
     Two buffers: the longest of the paths through the recurrence's graph. The array is the bottleneck
@@ -26,6 +26,25 @@ def closed_form(tiles: float, load: float, compute: float, store: float, drain: 
     last_waits = (tiles - 1.0) * bus + compute + drain + max(load, compute)
     bus_bound = (tiles - 1.0) * bus + max(bus, store + compute)
     return max(array_bound, last_waits, bus_bound)
+
+
+@numba.njit(cache=True, inline="always")
+def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus):
+    """As :func:`closed_form` for tiles that load and store unevenly; ``load`` and ``store`` are then means.
+
+    ``bursts`` of the tiles keep the bus for ``burst_bus`` cycles (those that bring the operand the inner loop reuses, or
+    store a finished output), the others share what is left of it. Two buffers smooth over one tile only, so each kind of
+    tile takes the longer of its compute and its own bus time. ``ends``: first load and last store, which nothing hides.
+    Equal tiles: no difference, the form stays exact.
+    """
+    even = closed_form(tiles, load, compute, store, drain, buffers)
+    if buffers == 1 or tiles <= 1.0:
+        return even
+    bus = load + store
+    calm = tiles - bursts
+    calm_bus = (tiles * bus - bursts * burst_bus) / calm if calm > 0.0 else 0.0
+    jams = bursts * max(compute, burst_bus) + calm * max(compute, calm_bus) - tiles * max(compute, bus)
+    return even + max(jams, 0.0) + max(ends - bus, 0.0)
 
 
 @numba.njit(cache=True)

@@ -29,7 +29,7 @@ from sim.designs import (
     D_WBUF_BPC,
     D_WBUF_DB,
 )
-from sim.memory.schedule import closed_form
+from sim.memory.schedule import uneven
 from sim.trace import position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
@@ -41,8 +41,9 @@ SPARSE_COLUMNS = 7
 
 
 @numba.njit(cache=True)
-def tile_work(d, o, s, tile_m, tile_n, tile_k):
-    """All that a choice of tile sizes decides. Cycles and byte totals include the batch."""
+def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
+    """All that a choice of tile sizes decides. Cycles and byte totals include the batch. ``hold_sums``: partial sums go
+    to the accumulator if it holds a tile's; a mapping may bypass a slow one."""
     batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
     if d[D_KIND] == 0:
         cycles, drain, full_folds, weight_passes, input_passes, output_passes = systolic_work(
@@ -68,13 +69,21 @@ def tile_work(d, o, s, tile_m, tile_n, tile_k):
     psum_writes = batch * m * n * psum_bytes * output_passes
     weight_held = d[D_WBUF] >= weight_tile * (1.0 + d[D_WBUF_DB]) and d[D_WBUF] > 0.0
     input_held = d[D_IBUF] >= input_tile * (1.0 + d[D_IBUF_DB]) and d[D_IBUF] > 0.0
-    psum_held = d[D_ACC] >= psum_tile * (1.0 + d[D_ACC_DB]) and d[D_ACC] > 0.0
+    psum_held = hold_sums and d[D_ACC] >= psum_tile * (1.0 + d[D_ACC_DB]) and d[D_ACC] > 0.0
     return (
         tiles, batch * cycles, drain, batch * ideal, batch * edge, batch * unfilled,
         input_tile, weight_tile, output_tile, psum_tile,
         weight_reads, input_reads, psum_writes,
         weight_held, input_held, psum_held,
     )
+
+
+@numba.njit(cache=True)
+def accumulator_may_bind(d, w, trips_k):
+    """Whether a held tile's partial sums could take the accumulator longer than the array computes."""
+    if not w[15]:
+        return False
+    return d[D_ACC_DB] == 0.0 or 2.0 * w[12] * (1.0 + trips_k) > d[D_ACC_BPC] * w[1]
 
 
 @numba.njit(cache=True)
@@ -154,10 +163,27 @@ def on_chip_cycles(d, cycles, b):
 
 
 @numba.njit(cache=True)
-def gemm_cycles(d, w, b, buffers):
-    """Cycles of the op by the closed form, DRAM latency apart."""
-    tiles = w[0]
-    busy = on_chip_cycles(d, w[1], b)[3]
-    bus = d[D_DRAM_BPC]
-    return closed_form(tiles, b[8] / bus / tiles, busy / tiles, b[9] / bus / tiles, w[2], buffers)
+def gemm_cycles(d, o, s, w, b, buffers, reused, reuse, weight_fetches, resident_in, resident_out):
+    """Cycles of the op by the closed form, DRAM latency apart.
 
+    ``reused``: the operand that the innermost loop with more than one trip does not index (0 inputs, 1 weights, 2
+    outputs), ``reuse`` its trips: it moves only every ``reuse``-th tile, in a burst.
+    """
+    tiles, bus = w[0], d[D_DRAM_BPC]
+    busy = on_chip_cycles(d, w[1], b)[3]
+    load, store = b[8] / bus / tiles, b[9] / bus / tiles
+    weights = o[_BATCH] * s[S_STORED_BYTES] * weight_fetches / bus
+    inputs = 0.0 if resident_in else w[6] / bus
+    share = w[7] / s[S_ROOM_BYTES]
+    first_load = inputs + s[S_STORED_BYTES] * share / bus
+    last_store = 0.0 if resident_out else w[8] / bus
+    bursts = tiles / reuse
+    if reused == 2:
+        extra = b[9] / bus
+    elif reused == 1:
+        extra = weights
+    else:
+        extra = max(0.0, b[8] / bus - weights)
+    calm_bus = load + store - extra / tiles
+    burst_bus = calm_bus + extra / bursts
+    return uneven(tiles, load, busy / tiles, store, w[2], buffers, first_load + last_store, bursts, burst_bus)
