@@ -65,7 +65,9 @@ def front(trials: pd.DataFrame) -> pd.DataFrame:
     if good.empty:
         return good.assign(reported=[])
     logs = np.log10(good[list(OBJECTIVES)].to_numpy(dtype=np.float64))
-    best = good[non_dominated(np.ascontiguousarray(logs))].sort_values("latency_s", kind="stable").reset_index(drop=True)
+    best = (
+        good[non_dominated(np.ascontiguousarray(logs))].sort_values("latency_s", kind="stable").reset_index(drop=True)
+    )
     chosen = representatives(np.log10(best[list(OBJECTIVES)].to_numpy(dtype=np.float64)), REPORTED)
     return best.assign(reported=np.isin(np.arange(len(best)), chosen))
 
@@ -105,7 +107,9 @@ def explore(
     study = open_study(folder, space.name, seed, resume, fingerprint)
     objectives = Objectives(space)
     reference = reference_point(space, objectives)
-    table = optimise(study, space.distributions(), objectives, trials, anchors(space), lambda n: progress("exploring", n, trials))
+    table = optimise(
+        study, space.distributions(), objectives, trials, anchors(space), lambda n: progress("exploring", n, trials)
+    )
     best = front(table)
     run = {
         "space": json.loads(space.model_dump_json()),
@@ -122,8 +126,8 @@ def explore(
         "dense_perplexity": math.exp(objectives.quality.dense_nll),
         "arithmetic": "w8a8kv8",
         "sampler": "optuna NSGAIISampler",
-        "versions": {p: version(p) for p in ("optuna", "numpy", "numba", "pandas")} | {
-            "sparchitect": __version__, "python": platform.python_version()},
+        "versions": {p: version(p) for p in ("optuna", "numpy", "numba", "pandas")}
+        | {"sparchitect": __version__, "python": platform.python_version()},
     }
     if verify and len(best):
         from dse.verify import measured
@@ -144,7 +148,11 @@ def anchors(space: Space) -> list[dict[str, Any]]:
         sizes = {path: len(values) // 2 for path, values in space.hardware.items() if len(values) > 1}
         for pattern in (0, *middle):
             pruned = {f"pattern.{t}": pattern for t in MATRIX_TYPES} if len(patterns) > 1 else {}
-            methods = {f"method.{t}": len(space.pruning.methods) - 1 for t in MATRIX_TYPES} if len(space.pruning.methods) > 1 else {}
+            methods = (
+                {f"method.{t}": len(space.pruning.methods) - 1 for t in MATRIX_TYPES}
+                if len(space.pruning.methods) > 1
+                else {}
+            )
             channels = {"ffn_channels": 0} if len(space.pruning.ffn_channels) > 1 else {}
             found.append({**base, **sizes, **pruned, **methods, **channels})
     return found

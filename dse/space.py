@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from accel_models import accelerator
 from sim.errors import InputError, nearest
 from sim.spec import Accelerator
-from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, METHODS, Recipe
 from workloads.checkpoint import MATRIX_TYPES
+from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, METHODS, Recipe
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -74,7 +75,9 @@ class Space(_Part):
         raw["machine_hashes"] = {name: accelerator(name).config_hash() for name in self.machines}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:12]
 
-    def distributions(self, machine: str | None = None, prune: bool = True, hardware: bool = True) -> dict[str, BaseDistribution]:
+    def distributions(
+        self, machine: str | None = None, prune: bool = True, hardware: bool = True
+    ) -> dict[str, BaseDistribution]:
         """Name to distribution. ``machine`` fixes the machine; ``prune`` / ``hardware`` drop one half of the space."""
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
@@ -83,7 +86,9 @@ class Space(_Part):
         def add(name: str, values: list[Any]) -> None:
             if len(values) > 1:
                 ordered = all(isinstance(v, int | float) or v == "full" for v in values)
-                found[name] = IntDistribution(0, len(values) - 1) if ordered else CategoricalDistribution(range(len(values)))
+                found[name] = (
+                    IntDistribution(0, len(values) - 1) if ordered else CategoricalDistribution(range(len(values)))
+                )
 
         machines = [machine] if machine else list(self.machines)
         if hardware:
@@ -107,12 +112,13 @@ class Space(_Part):
     def machine(self, params: Params) -> Accelerator:
         names = list(self.machines)
         name = names[int(params.get("machine", 0))]
+        base = _machine(name)
         chosen: dict[str, Any] = {}
         for path, values in self.hardware.items():
             chosen |= _assign(path, values[int(params.get(path, 0))])
         for path, values in self.machines[name].items():
             chosen |= _assign(path, values[int(params.get(f"{name}:{path}", 0))])
-        return accelerator(name).override(chosen)
+        return base.override(chosen)
 
     def recipe(self, params: Params) -> Recipe:
         channels = self.pruning.ffn_channels[int(params.get("ffn_channels", 0))]
@@ -124,6 +130,12 @@ class Space(_Part):
         if channels:
             choice |= dict.fromkeys(FFN_TYPES, f"ffn_channels_{channels}")
         return Recipe.of(choice)
+
+
+@lru_cache(maxsize=32)
+def _machine(name: str) -> Accelerator:
+    """A machine file, read once a process: trials ask for it thousands of times."""
+    return accelerator(name)
 
 
 def _assign(path: str, value: Any) -> dict[str, Any]:
@@ -138,7 +150,11 @@ def _assign(path: str, value: Any) -> dict[str, Any]:
 
 def names() -> list[str]:
     """Bundled spaces."""
-    return sorted(p.name.removesuffix(".yaml") for p in resources.files("dse").joinpath("spaces").iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in resources.files("dse").joinpath("spaces").iterdir()
+        if p.name.endswith(".yaml")
+    )
 
 
 def load(source: str | Path | dict[str, Any]) -> Space:
@@ -156,7 +172,9 @@ def load(source: str | Path | dict[str, Any]) -> Space:
         first = error.errors()[0]
         path = ".".join(str(p) for p in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}: unknown field '{path}', {nearest(path.split('.')[-1], Space.model_fields)}") from None
+            raise InputError(
+                f"{where}: unknown field '{path}', {nearest(path.split('.')[-1], Space.model_fields)}"
+            ) from None
         raise InputError(f"{where}: {path}: {first['msg']}, got {first.get('input')!r}") from None
     _check(space, where)
     return space
@@ -178,7 +196,9 @@ def _read(source: str | Path | dict[str, Any]) -> tuple[Any, str]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{source}{line}: not valid YAML ({getattr(error, 'problem', None) or 'cannot be read'})") from None
+        raise InputError(
+            f"{source}{line}: not valid YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
+        ) from None
 
 
 def _check(space: Space, where: str) -> None:

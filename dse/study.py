@@ -1,13 +1,15 @@
 """The Optuna loop: ask a batch, evaluate it at once, tell it, log it; survives being killed and goes on.
 
-Storage is a journal file in the output folder. Objectives go to the sampler as log10 (they span decades);
-broken constraints go to it as constraint violations, and designs that cannot be built or run are data with a reason.
+Sampling works on a study in memory; finished batches are appended to a journal file (Optuna's), which is what a resumed
+run starts from. Storing every parameter as it is asked would cost more than simulating the design. Objectives go to the
+sampler as log10 (they span decades); designs that cannot be built or run are data with a reason, and constraints.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +29,36 @@ Evaluate = Callable[[list[dict[str, Any]]], pd.DataFrame]
 """Parameter sets to one row each: the objectives, ``violation_*`` columns (> 0 breaks it), ``feasible``, ``reason``."""
 
 _ROW = "row"
-_CONSTRAINTS = "violations"
 
 
-def _constraints(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-    return trial.user_attrs.get(_CONSTRAINTS, (1.0,))
+@dataclass
+class Study:
+    """``memory`` samples, ``journal`` (None for a study that is not kept) holds what is finished."""
+
+    memory: optuna.Study
+    journal: optuna.Study | None = None
+
+    @property
+    def finished(self) -> list[optuna.trial.FrozenTrial]:
+        return [t for t in self.memory.get_trials(deepcopy=False) if t.state.is_finished()]
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Append finished trials to the journal, one write for all."""
+        if self.journal is not None:
+            trials = self.memory.get_trials(deepcopy=False)
+            self.journal.add_trials([trials[n] for n in numbers])
 
 
-def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: str) -> optuna.Study:
+def in_memory(seed: int) -> Study:
+    """A study that leaves nothing behind."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed)
+    return Study(optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler))
+
+
+def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: str) -> Study:
     """Create or load the study of ``folder``.
 
     Raises:
@@ -45,36 +69,37 @@ def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: st
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal = folder / "journal.log"
-    if journal.exists() and not resume:
+    path = folder / "journal.log"
+    if path.exists() and not resume:
         raise InputError(f"{folder} already holds a study: add --resume to go on with it, or choose another --out")
-    if resume and not journal.exists():
+    if resume and not path.exists():
         raise InputError(f"{folder} holds no study to resume (no journal.log)")
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.create_study(
-        storage=storage, study_name=name, load_if_exists=True, directions=["minimize"] * len(OBJECTIVES)
-    )
-    known = study.user_attrs.get("fingerprint")
+    study = in_memory(seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        directions = ["minimize"] * len(OBJECTIVES)
+        study.journal = optuna.create_study(
+            storage=storage, study_name=name, load_if_exists=resume, directions=directions
+        )
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+    except (KeyError, ValueError):
+        raise InputError(f"{path} is not a journal of this program") from None
+    known = study.journal.user_attrs.get("fingerprint")
     if known is None:
-        study.set_user_attr("fingerprint", fingerprint)
+        study.journal.set_user_attr("fingerprint", fingerprint)
     elif known != fingerprint:
         raise InputError(f"{folder} holds a study of another space, seed or version: choose another --out")
-    done = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
-    study.sampler = sampler(seed + done)
+    done = [t for t in study.journal.get_trials() if t.state.is_finished()]
+    if done:
+        study.memory.sampler = optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed + len(done))
+        study.memory.add_trials(done)
     return study
 
 
-def sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """NSGA-II with constraints: cheap per trial, and every trial of a batch can be asked before any is told."""
-    import optuna
-
-    return optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed, constraints_func=_constraints)
-
-
 def optimise(
-    study: optuna.Study,
+    study: Study,
     distributions: dict[str, Any],
     evaluate: Evaluate,
     trials: int,
@@ -83,47 +108,40 @@ def optimise(
 ) -> pd.DataFrame:
     """Run until ``trials`` trials are finished (those already in the study count); returns one row a trial.
 
-    ``first``: parameter sets to try before sampling (anchors). Trials that a killed run left unfinished are closed as
-    failed and do not count.
+    ``first``: parameter sets to try before sampling (anchors).
     """
-    import optuna
-
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    finished = _finished(study)
-    if not study.get_trials(deepcopy=False):
+    done = len(study.finished)
+    if not done:
         for params in first:
-            study.enqueue_trial(params, skip_if_exists=True)
-    while len(finished) < trials:
-        count = min(BATCH, trials - len(finished))
-        asked = [study.ask(distributions) for _ in range(count)]
+            study.memory.enqueue_trial(params, skip_if_exists=True)
+    progress(done)
+    while done < trials:
+        asked = [study.memory.ask(distributions) for _ in range(min(BATCH, trials - done))]
         table = evaluate([dict(t.params) for t in asked])
         for trial, row in zip(asked, table.to_dict("records"), strict=True):
-            trial.set_user_attr(_CONSTRAINTS, _violations(row))
+            for name, value in _constraints(row).items():
+                trial.set_constraint(name, value)
             trial.set_user_attr(_ROW, {k: _plain(v) for k, v in row.items()})
-            study.tell(trial, _values(row))
-        finished = _finished(study)
-        progress(len(finished))
+            study.memory.tell(trial, _values(row))
+        study.keep([t.number for t in asked])
+        done += len(asked)
+        progress(done)
     return frame(study)
 
 
-def frame(study: optuna.Study) -> pd.DataFrame:
+def frame(study: Study) -> pd.DataFrame:
     """One row a finished trial: number, evaluated columns, parameters."""
-    rows = [
-        {"trial": t.number, **t.user_attrs[_ROW], **{f"param_{k}": v for k, v in t.params.items()}} for t in _finished(study)
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"trial": t.number, **t.user_attrs[_ROW], **{f"param_{k}": v for k, v in t.params.items()}}
+            for t in study.finished
+        ]
+    )
 
 
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    import optuna
-
-    return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-
-
-def _violations(row: dict[str, Any]) -> list[float]:
-    broken = [float(row[k]) for k in sorted(row) if k.startswith("violation_")]
-    return [*[v if math.isfinite(v) else 1.0 for v in broken], 0.0 if row["feasible"] else 1.0]
+def _constraints(row: dict[str, Any]) -> dict[str, float]:
+    broken = {k: float(row[k]) if math.isfinite(row[k]) else 1.0 for k in sorted(row) if k.startswith("violation_")}
+    return broken | {"infeasible": 0.0 if row["feasible"] else 1.0}
 
 
 def _values(row: dict[str, Any]) -> list[float]:
@@ -133,4 +151,3 @@ def _values(row: dict[str, Any]) -> list[float]:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
-

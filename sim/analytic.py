@@ -104,7 +104,9 @@ class Totals:
         return {name: self.columns[:, i] for i, name in enumerate(COLUMNS)}
 
 
-def run(designs: Designs, trace: Trace, selection: NDArray[np.int64] | None = None, sparse: SparseTable | None = None) -> Totals:
+def run(
+    designs: Designs, trace: Trace, selection: NDArray[np.int64] | None = None, sparse: SparseTable | None = None
+) -> Totals:
     """Totals of every design over the trace.
 
     ``selection`` [designs or 1, ops a design]: which rows of the trace each design runs, in order (default: all, in
@@ -130,5 +132,7 @@ def run_detailed(designs: Designs, trace: Trace) -> tuple[NDArray[np.float64], N
     out = np.zeros((max(count, 2), N_COLUMNS))
     best = np.zeros((count, STATES, MAPPING_COLUMNS))
     states = np.zeros(count, dtype=np.int64)
-    failed, over = _run_one(kernel_matrix(designs)[0], trace.numeric(), rows, sparse.values[sparse.config[0]], out, best, states)
+    failed, over = _run_one(
+        kernel_matrix(designs)[0], trace.numeric(), rows, sparse.values[sparse.config[0]], out, best, states
+    )
     return out[:count], best[rows, states], states, failed, over

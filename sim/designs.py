@@ -99,7 +99,9 @@ class Designs:
         return Designs({name: column[index] for name, column in self.columns.items()})
 
 
-def _apply_dram(columns: dict[str, np.ndarray], machine: Accelerator, values: Mapping[str, Sequence[Any]], size: int) -> None:
+def _apply_dram(
+    columns: dict[str, np.ndarray], machine: Accelerator, values: Mapping[str, Sequence[Any]], size: int
+) -> None:
     """DRAM fields interact (standard x channels x override), so they are resolved per distinct combination."""
     paths = [p for p in values if p.startswith("dram.")]
     if not paths:
@@ -126,23 +128,62 @@ def _row(machine: Accelerator) -> dict[str, float]:
         level = machine.memory[roles[role]] if role in roles else None
         for name in _LEVEL:
             row[f"{role}.{name}"] = getattr(level, name) if level else 0
-    row |= {f"dram.{k}": v for k, v in parameters(machine.dram.standard, machine.dram.channels,
-                                                    machine.dram.bandwidth_gb_per_s).items()}
+    row |= {
+        f"dram.{k}": v
+        for k, v in parameters(machine.dram.standard, machine.dram.channels, machine.dram.bandwidth_gb_per_s).items()
+    }
     return row
 
 
 KERNEL = (
-    "kind", "rows", "cols", "dataflow", "overlap",
-    "shared_bytes", "shared_bpc", "shared_db",
-    "wbuf_bytes", "wbuf_bpc", "wbuf_db",
-    "ibuf_bytes", "ibuf_bpc", "ibuf_db",
-    "acc_bytes", "acc_bpc", "acc_db",
-    "dram_bpc", "dram_latency", "vector_lanes", "special_lanes", "orientation",
+    "kind",
+    "rows",
+    "cols",
+    "dataflow",
+    "overlap",
+    "shared_bytes",
+    "shared_bpc",
+    "shared_db",
+    "wbuf_bytes",
+    "wbuf_bpc",
+    "wbuf_db",
+    "ibuf_bytes",
+    "ibuf_bpc",
+    "ibuf_db",
+    "acc_bytes",
+    "acc_bpc",
+    "acc_db",
+    "dram_bpc",
+    "dram_latency",
+    "vector_lanes",
+    "special_lanes",
+    "orientation",
 )
 """Columns the engines' kernels read: capacities in bytes, bandwidths in bytes per cycle, latency in cycles."""
-(D_KIND, D_ROWS, D_COLS, D_DATAFLOW, D_OVERLAP, D_SHARED, D_SHARED_BPC, D_SHARED_DB, D_WBUF, D_WBUF_BPC, D_WBUF_DB,
- D_IBUF, D_IBUF_BPC, D_IBUF_DB, D_ACC, D_ACC_BPC, D_ACC_DB, D_DRAM_BPC, D_DRAM_LATENCY, D_VECTOR, D_SPECIAL,
- D_ORIENTATION) = range(len(KERNEL))
+(
+    D_KIND,
+    D_ROWS,
+    D_COLS,
+    D_DATAFLOW,
+    D_OVERLAP,
+    D_SHARED,
+    D_SHARED_BPC,
+    D_SHARED_DB,
+    D_WBUF,
+    D_WBUF_BPC,
+    D_WBUF_DB,
+    D_IBUF,
+    D_IBUF_BPC,
+    D_IBUF_DB,
+    D_ACC,
+    D_ACC_BPC,
+    D_ACC_DB,
+    D_DRAM_BPC,
+    D_DRAM_LATENCY,
+    D_VECTOR,
+    D_SPECIAL,
+    D_ORIENTATION,
+) = range(len(KERNEL))
 
 
 def kernel_matrix(designs: Designs) -> np.ndarray:
@@ -171,4 +212,3 @@ def code(path: str, value: str) -> int:
     if value not in table:
         raise InputError(f"{path} must be one of {', '.join(table)}, got '{value}', {nearest(value, table)}")
     return table[value]
-

@@ -10,9 +10,30 @@ import numba
 import numpy as np
 
 from sim.counts import COLUMNS, INDEX
-from sim.designs import D_COLS, D_DRAM_BPC, D_DRAM_LATENCY, D_KIND, D_ORIENTATION, D_ROWS, D_SHARED, D_SHARED_BPC, D_SHARED_DB, D_SPECIAL, D_VECTOR
+from sim.designs import (
+    D_COLS,
+    D_DRAM_BPC,
+    D_DRAM_LATENCY,
+    D_KIND,
+    D_ORIENTATION,
+    D_ROWS,
+    D_SHARED,
+    D_SHARED_BPC,
+    D_SHARED_DB,
+    D_SPECIAL,
+    D_VECTOR,
+)
 from sim.mapping import LARGEST_LADDER, ORDERS, SMALLEST_STREAM_TILE, SMALLEST_TILE, innermost_reuse, ladder, refetch
-from sim.memory.traffic import S_NONZEROS, S_PACKED_K, accumulator_may_bind, gemm_cycles, level_bytes, on_chip_cycles, room, tile_work
+from sim.memory.traffic import (
+    S_NONZEROS,
+    S_PACKED_K,
+    accumulator_may_bind,
+    gemm_cycles,
+    level_bytes,
+    on_chip_cycles,
+    room,
+    tile_work,
+)
 from sim.trace import position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))

@@ -16,7 +16,7 @@ from sim.cost.labels import labels
 from sim.counts import ACTIONS, CAUSES, COLUMNS
 from sim.designs import Designs
 from sim.errors import InputError, nearest
-from sim.mapping import ORDERS, nest
+from sim.mapping import nest
 from sim.report import Report
 from sim.search import M_BUFFERS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
 from sim.sparse_ops import SparseTable, sparse_table
@@ -82,8 +82,10 @@ def _table(designs: Designs, trace: Trace, columns: NDArray, mappings: NDArray, 
             continue
         tiles = tuple(int(mappings[i, c]) for c in (M_TILE_M, M_TILE_N, M_TILE_K))
         sizes = tuple(int(ops[c].iloc[i]) for c in "mnk")
-        texts.append(f"{nest(int(mappings[i, M_ORDER]), tiles, sizes)} [{tiles[0]}x{tiles[1]}x{tiles[2]}, "
-                     f"{int(mappings[i, M_BUFFERS])} buffers]")
+        texts.append(
+            f"{nest(int(mappings[i, M_ORDER]), tiles, sizes)} [{tiles[0]}x{tiles[1]}x{tiles[2]}, "
+            f"{int(mappings[i, M_BUFFERS])} buffers]"
+        )
     table["mapping"] = texts
     table["input_resident"] = (states & 1) > 0
     table["output_resident"] = states > 1
@@ -92,7 +94,9 @@ def _table(designs: Designs, trace: Trace, columns: NDArray, mappings: NDArray, 
 
 
 def _sparse_notes(designs: Designs, trace: Trace) -> list[str]:
-    found = sorted({str(label) for label in sparse_table(designs, trace).labels[0] if str(label).startswith("estimate")})
+    found = sorted(
+        {str(label) for label in sparse_table(designs, trace).labels[0] if str(label).startswith("estimate")}
+    )
     drawn = sorted({str(s) for s in trace.ops["sparsity_label"] if str(s) not in ("dense", "mask")})
     return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn]
 
@@ -104,8 +108,11 @@ def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.b
     ok = np.array(ok, dtype=bool)
     if trace is not None:
         gemms = trace.ops[trace.ops["kind"] == "gemm"]
-        for field, column in (("array.weight_bits", "weight_bits"), ("array.activation_bits", "activation_bits"),
-                              ("array.accumulator_bits", "accumulator_bits")):
+        for field, column in (
+            ("array.weight_bits", "weight_bits"),
+            ("array.activation_bits", "activation_bits"),
+            ("array.accumulator_bits", "accumulator_bits"),
+        ):
             wanted = float(gemms[column].max()) if len(gemms) else 0.0
             for i in np.flatnonzero((designs[field] < wanted) & ok):
                 ok[i] = False
@@ -136,9 +143,15 @@ def evaluate(
     totals = analytic.run(designs, trace, selection, sparse)
     for i in np.flatnonzero((totals.failed >= 0) & ok):
         ok[i] = False
-        row = int((selection[i if len(selection) > 1 else 0] if selection is not None else np.arange(len(trace)))[totals.failed[i]])
-        reasons[i] = (f"op {trace.ops['name'].iloc[row]} fits no mapping, shared memory overflows by at least "
-                      f"{int(np.ceil(totals.over_bytes[i]))} bytes")
+        row = int(
+            (selection[i if len(selection) > 1 else 0] if selection is not None else np.arange(len(trace)))[
+                totals.failed[i]
+            ]
+        )
+        reasons[i] = (
+            f"op {trace.ops['name'].iloc[row]} fits no mapping, shared memory overflows by at least "
+            f"{int(np.ceil(totals.over_bytes[i]))} bytes"
+        )
     counts: dict[str, Any] = totals.counts()
     energy = energy_model.energy(designs, counts, counts["cycles"])
     total_energy = sum(energy.values())

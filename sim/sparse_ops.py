@@ -37,8 +37,10 @@ _CONFIG = (
     "sparsity.assignment",
     "sparsity.empty_tile_cycles",
 )
-_NAMES = {table: {code: name for name, code in codes.items()} for table, codes in
-          (("orientation", ORIENTATIONS), ("assignment", ASSIGNMENTS))}
+_NAMES = {
+    table: {code: name for name, code in codes.items()}
+    for table, codes in (("orientation", ORIENTATIONS), ("assignment", ASSIGNMENTS))
+}
 
 
 @dataclass
@@ -121,7 +123,8 @@ def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) ->
         out[rows, S_PASS] = [estimate.from_counts(trace.counts[i], **settings) for i in which]
         labels[rows] = "estimate: maximum entropy from row and column counts"
     else:
-        out[rows, S_PASS] = estimate.from_density(out[rows, S_NONZEROS], ops[owner].to_numpy(dtype=np.float64)[rows],
-                                                  settings["lanes"], out[rows, S_RESTART])
+        out[rows, S_PASS] = estimate.from_density(
+            out[rows, S_NONZEROS], ops[owner].to_numpy(dtype=np.float64)[rows], settings["lanes"], out[rows, S_RESTART]
+        )
         labels[rows] = "estimate: density, lanes assumed balanced"
     return labels

@@ -226,7 +226,9 @@ def describe(error: ValidationError, where: str, line_of: dict[tuple[str, ...], 
     problems = error.errors()
     # a typo in a required field is also a missing field: the typo says more
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = tuple(str(p) for p in first["loc"] if not str(p).startswith(("function-", "literal[", "int", "float", "constrained")))
+    path = tuple(
+        str(p) for p in first["loc"] if not str(p).startswith(("function-", "literal[", "int", "float", "constrained"))
+    )
     dotted = ".".join(path)
     given = first.get("input")
     if first["type"] == "extra_forbidden":

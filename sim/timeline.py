@@ -11,8 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.counts import COLUMNS, INDEX
 from sim.compute.array_work import lanes_work
+from sim.counts import COLUMNS, INDEX
 from sim.designs import D_DRAM_BPC, D_KIND, Designs, kernel_matrix
 from sim.mapping import _AXES, refetch
 from sim.memory.schedule import walk
@@ -42,7 +42,16 @@ def _pass_cycles(d, o, s, mapping):
     if d[D_KIND] == 0.0:
         return 0.0
     work = lanes_work(
-        d, o[_M], o[_N], o[_K], s[S_NONZEROS], s[S_PASS], s[S_RESTART], mapping[M_TILE_M], mapping[M_TILE_N], mapping[M_TILE_K]
+        d,
+        o[_M],
+        o[_N],
+        o[_K],
+        s[S_NONZEROS],
+        s[S_PASS],
+        s[S_RESTART],
+        mapping[M_TILE_M],
+        mapping[M_TILE_N],
+        mapping[M_TILE_K],
     )
     return work[0] / work[3]
 
@@ -90,7 +99,9 @@ def _tiles(d, o, s, mapping, state):
             1.0 if first else 0.0,
             1.0 if finished else 0.0,
         )
-        moved = level_bytes(d, part, weights, w, (1.0 if new_in else 0.0, 1.0 if new_weight else 0.0), visits, resident_in, resident_out)
+        moved = level_bytes(
+            d, part, weights, w, (1.0 if new_in else 0.0, 1.0 if new_weight else 0.0), visits, resident_in, resident_out
+        )
         load[at] = moved[8] / d[D_DRAM_BPC]
         store[at] = moved[9] / d[D_DRAM_BPC]
         compute[at] = on_chip_cycles(d, w[1], moved)[3]
@@ -99,7 +110,9 @@ def _tiles(d, o, s, mapping, state):
     return load, compute, store, drain
 
 
-def run_detailed(designs: Designs, trace: Trace, columns: np.ndarray, mappings: np.ndarray, states: np.ndarray) -> np.ndarray:
+def run_detailed(
+    designs: Designs, trace: Trace, columns: np.ndarray, mappings: np.ndarray, states: np.ndarray
+) -> np.ndarray:
     """``columns`` of engine 1 with every GEMM's cycles replaced by the walked ones; the causes still add up.
 
     The difference between walked and averaged tiles is DRAM waiting (if positive, or as far as there is any) and then

@@ -84,7 +84,9 @@ class Sparsity:
         if self.density is not None:
             if not 0 <= self.density <= 1:
                 raise InputError(f"sparsity.density must be between 0 and 1, got {self.density}")
-            return rng.random((outputs, inputs)) < self.density, f"Bernoulli mask, density {self.density}, seed {self.seed}"
+            return rng.random(
+                (outputs, inputs)
+            ) < self.density, f"Bernoulli mask, density {self.density}, seed {self.seed}"
         n, _, m = str(self.n_of_m).partition(":")
         if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
             raise InputError(f"sparsity.n_of_m must look like '2:4', got '{self.n_of_m}'")
@@ -120,7 +122,9 @@ class Op:
         elif self.kind != "vector":
             raise InputError(f"op {self.name}: kind must be gemm or vector, got '{self.kind}'")
         if self.weight_source not in SOURCES:
-            raise InputError(f"op {self.name}: weight_source must be one of {', '.join(SOURCES)}, got '{self.weight_source}'")
+            raise InputError(
+                f"op {self.name}: weight_source must be one of {', '.join(SOURCES)}, got '{self.weight_source}'"
+            )
         return row | {
             "name": self.name,
             "kind": self.kind,
@@ -254,7 +258,10 @@ def _sibling(stem: Path, what: str) -> Path:
 def _read_masks(path: Path) -> list[NDArray[np.bool_]]:
     with np.load(path, allow_pickle=False) as data:
         shapes = data["shapes"]
-        return [np.unpackbits(data[f"bits{i}"], count=int(r * c)).reshape(r, c).astype(bool) for i, (r, c) in enumerate(shapes)]
+        return [
+            np.unpackbits(data[f"bits{i}"], count=int(r * c)).reshape(r, c).astype(bool)
+            for i, (r, c) in enumerate(shapes)
+        ]
 
 
 def position(name: str) -> int:
@@ -262,8 +269,14 @@ def position(name: str) -> int:
     return len(NUMBERS) if name == "kind" else _POSITION[name]
 
 
-def gemm(m: int, k: int, n: int, bits: int = 8, sparsity: Sparsity | float | str | NDArray[np.bool_] | None = None,
-         batch: int = 1) -> Trace:
+def gemm(
+    m: int,
+    k: int,
+    n: int,
+    bits: int = 8,
+    sparsity: Sparsity | float | str | NDArray[np.bool_] | None = None,
+    batch: int = 1,
+) -> Trace:
     """A one-op trace. ``sparsity``: a mask (out x in), a density, "n:m", or a :class:`Sparsity`; default dense."""
     if isinstance(sparsity, str):
         sparsity = Sparsity(n_of_m=sparsity)
@@ -276,7 +289,16 @@ def gemm(m: int, k: int, n: int, bits: int = 8, sparsity: Sparsity | float | str
     for label, value in (("m", m), ("k", k), ("n", n), ("batch", batch)):
         if isinstance(value, bool) or int(value) != value or value < 1:
             raise InputError(f"{label} must be an integer >= 1, got {value}")
-    numbers = {"m": m, "n": n, "k": k, "batch": batch, "weight_bits": bits, "activation_bits": bits, "output_bits": bits,
-               "live_in_bytes": batch * m * k * bits / 8, "live_out_bytes": batch * m * n * bits / 8}
+    numbers = {
+        "m": m,
+        "n": n,
+        "k": k,
+        "batch": batch,
+        "weight_bits": bits,
+        "activation_bits": bits,
+        "output_bits": bits,
+        "live_in_bytes": batch * m * k * bits / 8,
+        "live_out_bytes": batch * m * n * bits / 8,
+    }
     op = Op(f"gemm_{m}x{n}x{k}", sparsity=sparsity, numbers=numbers)
     return Trace.from_ops([op], {"name": op.name})

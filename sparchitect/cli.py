@@ -34,7 +34,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -47,7 +49,9 @@ def simulate(
     bits: Annotated[int, typer.Option(help="Operand bits of --gemm: 4, 8 or 16.")] = 8,
     density: Annotated[float | None, typer.Option(help="Weight density of --gemm: a random mask is drawn.")] = None,
     engine: Annotated[str, typer.Option(help="analytic or timeline.")] = "analytic",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a machine field.", metavar="PATH=VALUE")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a machine field.", metavar="PATH=VALUE")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Simulate one machine on one GEMM or one trace.
@@ -77,7 +81,9 @@ def _work(gemm: str | None, trace: str | None, bits: int, density: float | None)
 @app.command()
 def sweep(
     accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="A machine's name, or its YAML file.")],
-    vary: Annotated[list[str], typer.Option("--vary", help="Values of a field; repeat for a grid.", metavar="PATH=V1,V2,...")],
+    vary: Annotated[
+        list[str], typer.Option("--vary", help="Values of a field; repeat for a grid.", metavar="PATH=V1,V2,...")
+    ],
     gemm: Annotated[str | None, typer.Option(help="One GEMM, MxNxK.", metavar="MxNxK")] = None,
     trace: Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.")] = None,
     bits: Annotated[int, typer.Option(help="Operand bits of --gemm: 4, 8 or 16.")] = 8,
@@ -95,7 +101,11 @@ def sweep(
     table = run(load(accelerator), _work(gemm, trace, bits, None), arguments.grid(vary))
     if out is not None:
         write_table(table, out)
-    print(json.dumps(json.loads(table.to_json(orient="records"))) if json_ else sweep_table(table, list(arguments.grid(vary))))
+    print(
+        json.dumps(json.loads(table.to_json(orient="records")))
+        if json_
+        else sweep_table(table, list(arguments.grid(vary)))
+    )
 
 
 @app.command()
@@ -103,9 +113,13 @@ def explore(
     space: Annotated[str, typer.Argument(help="A space's YAML file or a bundled name.")] = "edge_codesign",
     trials: Annotated[int, typer.Option(help="Designs to evaluate, resumed ones included.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study (default: next free results/<space>_NNN).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study (default: next free results/<space>_NNN).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Re-measure reported perplexities on the real model.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Re-measure reported perplexities on the real model.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Search machines and pruning together; ends in a Pareto table and a figure.
@@ -142,7 +156,9 @@ def list_(json_: Json = False) -> None:
 @app.command()
 def prune(
     method: Annotated[str, typer.Option(help="magnitude, wanda, sparsegpt or ffn_channels.")] = "wanda",
-    pattern: Annotated[str, typer.Option(help='Sparsity ("0.5"), n:m ("2:4"), or share of FFN channels ("0.1").')] = "0.5",
+    pattern: Annotated[
+        str, typer.Option(help='Sparsity ("0.5"), n:m ("2:4"), or share of FFN channels ("0.1").')
+    ] = "0.5",
     types: Annotated[list[str] | None, typer.Option("--type", help="Matrix type; repeat. Default: all seven.")] = None,
     model: Annotated[Path | None, typer.Option(help="A Llama-like GGUF file (default: SmolLM2-135M by pip).")] = None,
     out: Annotated[Path | None, typer.Option(help="Trace to write (default: traces/MODEL_METHOD_PATTERN).")] = None,
@@ -161,8 +177,19 @@ def prune(
     from workloads.traces import prune_to_trace
 
     with progress(quiet=json_) as tick:
-        path, trace = prune_to_trace(model=model, method=method, pattern=pattern, types=types, out=out, phase=phase, tokens=tokens,
-                                     context=context, evaluate=evaluate, seed=seed, progress=tick)
+        path, trace = prune_to_trace(
+            model=model,
+            method=method,
+            pattern=pattern,
+            types=types,
+            out=out,
+            phase=phase,
+            tokens=tokens,
+            context=context,
+            evaluate=evaluate,
+            seed=seed,
+            progress=tick,
+        )
     if json_:
         print(json.dumps({"trace": str(path), **trace.meta}))
         return

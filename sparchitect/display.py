@@ -22,10 +22,23 @@ Tick = Callable[[str, int, int], None]
 def progress(quiet: bool = False) -> Iterator[Tick]:
     """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when ``quiet``."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
         tasks: dict[str, int] = {}
 
@@ -44,11 +57,24 @@ def pareto_table(result: Result) -> None:
 
     run = result.run
     console = Console(width=None if Console().is_terminal else 160)
-    title = (f"{run['pareto_points']} Pareto points of {run['trials']} trials ({run['admissible_trials']} within constraints); "
-             f"{len(result.reported)} of them:")
+    title = (
+        f"{run['pareto_points']} Pareto points of {run['trials']} trials ({run['admissible_trials']} within constraints); "
+        f"{len(result.reported)} of them:"
+    )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     measured = "perplexity_measured" in result.reported
-    names = ["machine", "array", "shared KiB", "DRAM", "latency ms", "prefill ms", "decode ms", "mJ/token", "mm2", "perplexity"]
+    names = [
+        "machine",
+        "array",
+        "shared KiB",
+        "DRAM",
+        "latency ms",
+        "prefill ms",
+        "decode ms",
+        "mJ/token",
+        "mm2",
+        "perplexity",
+    ]
     for name in [*names, *(["measured"] if measured else []), "pruning"]:
         left = name in ("machine", "DRAM", "pruning")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "pruning", overflow="fold")
@@ -70,8 +96,11 @@ def pareto_table(result: Result) -> None:
             cells.append(f"{row['perplexity_measured']:.2f}")
         table.add_row(*cells, row["recipe"])
     console.print(table)
-    console.print(f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
-                  f"hypervolume (log10) {run['hypervolume_log10']:.4f}", highlight=False)
+    console.print(
+        f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
+        f"hypervolume (log10) {run['hypervolume_log10']:.4f}",
+        highlight=False,
+    )
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
         console.print(f"  {result.folder / name}", highlight=False)
 

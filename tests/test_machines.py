@@ -98,7 +98,7 @@ def refused(source) -> str:
         ("clock_ghz: 0.8", "clock_ghz: !!python/object/apply:os.system ['touch pwned']", 5, "!!python/object/apply"),
         ("clock_ghz: 0.8", "clock_ghz: !!python/name:os.system", 5, "only plain values are allowed"),
         ("clock_ghz: 0.8", "clock_ghz: &c 0.8\nsummary2: *c", 6, "aliases (*c) are not allowed"),
-        ("clock_ghz: 0.8", 'clock_ghz: 0.8\nsparsity: {format: n_of_m, n_of_m: 2:4}', 6, 'needs quotes, "2:4"'),
+        ("clock_ghz: 0.8", "clock_ghz: 0.8\nsparsity: {format: n_of_m, n_of_m: 2:4}", 6, 'needs quotes, "2:4"'),
         ("clock_ghz: 0.8", "clock_ghz: [0.8", None, "broken YAML"),
         ("clock_ghz: 0.8", "clock_ghz: .nan", 5, "clock_ghz must be"),
         (", capacity_kib: 512", "", 11, "field 'memory.shared.capacity_kib' is missing"),

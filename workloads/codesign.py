@@ -47,7 +47,9 @@ class Codesign:
         for variant, pattern in CHANNEL_VARIANTS.items():
             kept = width - removed_count(pattern.sparsity, width)
             narrow = llm(model, ffn_width=lambda layer, kept=kept: kept, **phase).ops
-            changed = np.flatnonzero((narrow.drop(columns="name") != dense.ops.drop(columns="name")).any(axis=1).to_numpy())
+            changed = np.flatnonzero(
+                (narrow.drop(columns="name") != dense.ops.drop(columns="name")).any(axis=1).to_numpy()
+            )
             rows[changed, VARIANTS.index(variant)] = sum(map(len, tables)) + np.arange(len(changed))
             tables.append(narrow.iloc[changed])
         profiles = profile_tables(model)

@@ -114,7 +114,7 @@ class QualityModel:
         return cls(nll[DENSE], alone, correction, reach, form)
 
     def nll(self, codes: np.ndarray) -> np.ndarray:
-        """Predicted NLL [n] of recipes [n, 7] (places in ``VARIANTS``). """
+        """Predicted NLL [n] of recipes [n, 7] (places in ``VARIANTS``)."""
         codes = np.atleast_2d(np.asarray(codes))
         self._check(codes)
         columns = np.arange(len(MATRIX_TYPES))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
-from workloads.recipe import CHANNEL_VARIANTS, DENSE, FFN_TYPES, VARIANTS, Recipe
+from workloads.recipe import VARIANTS, Recipe
 
 MODEL = "smollm2_135m"
 PHASES = {"": {"phase": "prefill", "tokens": 128}, "_decode": {"phase": "decode", "context": 512}}
@@ -22,7 +20,9 @@ Progress = Callable[[str, int, int], None]
 def bundled_traces() -> dict[str, str]:
     """Name -> summary of every bundled trace."""
     texts = {"": "prefill of 128 tokens", "_decode": "decode step at 512 cached positions"}
-    return {f"{MODEL}_{variant}{suffix}": f"{variant}, {text}" for variant in VARIANTS for suffix, text in texts.items()}
+    return {
+        f"{MODEL}_{variant}{suffix}": f"{variant}, {text}" for variant in VARIANTS for suffix, text in texts.items()
+    }
 
 
 def load_trace(source: str | Path) -> Trace:
@@ -52,8 +52,13 @@ def _bundled(name: str) -> Trace:
     row = rows[(rows["key"] == recipe.key) & (rows["arithmetic"] == "w8a8kv8")]
     if len(row):
         first = row.iloc[0]
-        trace.meta |= {"perplexity": float(first["ppl"]), "arithmetic": "w8a8kv8", "model_sha256": str(first["model_sha256"]),
-                       "windows_sha256": str(first["windows_sha256"]), "quality": "measured"}
+        trace.meta |= {
+            "perplexity": float(first["ppl"]),
+            "arithmetic": "w8a8kv8",
+            "model_sha256": str(first["model_sha256"]),
+            "windows_sha256": str(first["windows_sha256"]),
+            "quality": "measured",
+        }
     return trace
 
 
@@ -74,8 +79,15 @@ def prune_to_trace(
     from workloads.llm import llm
     from workloads.prune import prune_model
 
-    pruned = prune_model(model, method=method, pattern=pattern, types=types or "all", evaluate=evaluate, seed=seed,
-                         progress=lambda done, total, what: progress(what, done, total))
+    pruned = prune_model(
+        model,
+        method=method,
+        pattern=pattern,
+        types=types or "all",
+        evaluate=evaluate,
+        seed=seed,
+        progress=lambda done, total, what: progress(what, done, total),
+    )
     name = f"{pruned.provenance['model'].removesuffix('.gguf')}_{method}_{str(pruned.provenance['pattern']).replace(':', '_').replace(' ', '_')}"
     cut = method == "ffn_channels"
     found: dict[tuple[int, str], Profile] = {}
@@ -86,7 +98,10 @@ def prune_to_trace(
     progress("profiling masks", len(pruned.masks), len(pruned.masks))
     widths = {layer: w.shape[0] for (layer, t), w in pruned.weights.items() if cut and t == "ffn_gate"}
     trace = llm(
-        pruned.config, phase=phase, tokens=tokens if phase == "prefill" else None, context=context if phase == "decode" else None,
+        pruned.config,
+        phase=phase,
+        tokens=tokens if phase == "prefill" else None,
+        context=context if phase == "decode" else None,
         sparsity=lambda layer, matrix_type: found.get((layer, matrix_type)),
         ffn_width=(lambda layer: widths.get(layer)) if cut else None,
     )

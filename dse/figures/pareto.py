@@ -28,12 +28,20 @@ def save(front: pd.DataFrame, trials: pd.DataFrame, space: Space, stem: Path) ->
             f"latency (ms): {space.workload.prefill_tokens}-token prefill + {space.workload.decode_tokens} decode steps"
         )
         quality.set_xscale("log")
-        figure.legend(*quality.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False,
-                      handletextpad=0.3, columnspacing=1.0)
+        figure.legend(
+            *quality.get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=2,
+            frameon=False,
+            handletextpad=0.3,
+            columnspacing=1.0,
+        )
         return write(figure, stem)
 
 
-def _panel(axis, front: pd.DataFrame, trials: pd.DataFrame, space: Space, column: str, scale: float, label: str) -> None:
+def _panel(
+    axis, front: pd.DataFrame, trials: pd.DataFrame, space: Space, column: str, scale: float, label: str
+) -> None:
     from dse.objectives import admissible
 
     others = trials[admissible(trials)] if len(trials) else trials
@@ -42,10 +50,28 @@ def _panel(axis, front: pd.DataFrame, trials: pd.DataFrame, space: Space, column
         mine = front[front["machine"] == machine]
         if mine.empty:
             continue
-        axis.plot(mine["latency_s"] * 1e3, mine[column] * scale, MARKERS[i % len(MARKERS)], ms=3.5, mew=0.3, mec="black",
-                  color=OKABE_ITO[i % len(OKABE_ITO)], zorder=3, label=f"Pareto: {machine}")
+        axis.plot(
+            mine["latency_s"] * 1e3,
+            mine[column] * scale,
+            MARKERS[i % len(MARKERS)],
+            ms=3.5,
+            mew=0.3,
+            mec="black",
+            color=OKABE_ITO[i % len(OKABE_ITO)],
+            zorder=3,
+            label=f"Pareto: {machine}",
+        )
     if len(front):
         shown = front[front["reported"]]
-        axis.plot(shown["latency_s"] * 1e3, shown[column] * scale, "o", ms=7, mfc="none", mec="black", mew=0.6, zorder=4,
-                  label="in the table")
+        axis.plot(
+            shown["latency_s"] * 1e3,
+            shown[column] * scale,
+            "o",
+            ms=7,
+            mfc="none",
+            mec="black",
+            mew=0.6,
+            zorder=4,
+            label="in the table",
+        )
     axis.set_ylabel(label)

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from sim.compute import systolic
-from sim.designs import D_COLS, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OVERLAP, D_ROWS
+from sim.designs import D_COLS, D_DATAFLOW, D_ORIENTATION, D_OVERLAP, D_ROWS
 from sim.mapping import chunks
 
 _fold_alone = numba.njit(systolic.fold_alone)

@@ -166,13 +166,21 @@ def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
             reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else reason
 
     path = designs["array.critical_path_ns"]
-    refuse(designs["clock_ghz"] * path > 1, "clock_ghz {:g} is above 1 / array.critical_path_ns = {:.3g}",
-           designs["clock_ghz"], 1 / path)
+    refuse(
+        designs["clock_ghz"] * path > 1,
+        "clock_ghz {:g} is above 1 / array.critical_path_ns = {:.3g}",
+        designs["clock_ghz"],
+        1 / path,
+    )
     table = sram(node(designs["technology.node_nm"]))
     for role in ROLES:
         there = designs[f"{role}.capacity_kib"] > 0
         asked = word_bits(designs, role)
         too_wide = there & (asked > table.widest_bits * (1 + 1e-9))
-        refuse(too_wide, f"memory.{role} needs {{:.0f}}-bit words a bank, {table.widest_bits:.0f} is the widest: "
-               "more banks or less bandwidth", asked)
+        refuse(
+            too_wide,
+            f"memory.{role} needs {{:.0f}}-bit words a bank, {table.widest_bits:.0f} is the widest: "
+            "more banks or less bandwidth",
+            asked,
+        )
     return np.array([not reason for reason in reasons], dtype=np.bool_), reasons

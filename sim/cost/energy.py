@@ -22,8 +22,18 @@ from sim.cost.technology import Floats, cells_um2, component, constant, leakage_
 from sim.designs import DATAFLOWS, ROLES, Designs
 
 COMPONENTS = (
-    "array", "idle", "front_end", "scatter", "vector", "shared", "weight_buffer", "input_buffer", "accumulator",
-    "dram", "leakage", "dram_background",
+    "array",
+    "idle",
+    "front_end",
+    "scatter",
+    "vector",
+    "shared",
+    "weight_buffer",
+    "input_buffer",
+    "accumulator",
+    "dram",
+    "leakage",
+    "dram_background",
 )
 """What :func:`energy` splits into; the sum is the total."""
 

@@ -25,8 +25,9 @@ def mac(weight_bits: Any, activation_bits: Any, accumulator_bits: Any) -> Floats
     return area + per_bit * (accumulator_bits - loglog(width, operand, accumulator))
 
 
-def _pe(mac_um2: Floats, bits: Any, unit: str, base: tuple[str, float], wide: tuple[str, float],
-        narrow: tuple[str, float]) -> Floats:
+def _pe(
+    mac_um2: Floats, bits: Any, unit: str, base: tuple[str, float], wide: tuple[str, float], narrow: tuple[str, float]
+) -> Floats:
     """A PE: its multiply-accumulate plus what the synthesised PE ``base`` adds, corrected for other state bits.
 
     ``base``, ``wide`` and ``narrow`` are (parameters, state bits) of synthesised rows: 8, 8 and 4 bit operands.

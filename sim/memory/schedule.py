@@ -48,7 +48,9 @@ def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus)
 
 
 @numba.njit(cache=True)
-def walk(load: np.ndarray, compute: np.ndarray, store: np.ndarray, drain: float, buffers: int) -> tuple[float, np.ndarray]:
+def walk(
+    load: np.ndarray, compute: np.ndarray, store: np.ndarray, drain: float, buffers: int
+) -> tuple[float, np.ndarray]:
     """End of the last store, and [tiles, 6] start/end of load, compute, store, for arrays of per-tile cycles.
 
     Bus order is fixed: L0 .. L(B-1), then for each i: L(i+B), S(i). Output buffers = input buffers = ``buffers``.

@@ -71,10 +71,22 @@ def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
     input_held = d[D_IBUF] >= input_tile * (1.0 + d[D_IBUF_DB]) and d[D_IBUF] > 0.0
     psum_held = hold_sums and d[D_ACC] >= psum_tile * (1.0 + d[D_ACC_DB]) and d[D_ACC] > 0.0
     return (
-        tiles, batch * cycles, drain, batch * ideal, batch * edge, batch * unfilled,
-        input_tile, weight_tile, output_tile, psum_tile,
-        weight_reads, input_reads, psum_writes,
-        weight_held, input_held, psum_held,
+        tiles,
+        batch * cycles,
+        drain,
+        batch * ideal,
+        batch * edge,
+        batch * unfilled,
+        input_tile,
+        weight_tile,
+        output_tile,
+        psum_tile,
+        weight_reads,
+        input_reads,
+        psum_writes,
+        weight_held,
+        input_held,
+        psum_held,
     )
 
 
@@ -141,7 +153,18 @@ def level_bytes(d, o, s, w, fetches, visits, resident_in, resident_out):
     else:
         shared_write += psum_writes + final
         shared_read += psum_reads + psums * visits[3]
-    return (shared_read, shared_write, wbuf_read, wbuf_write, ibuf_read, ibuf_write, acc_read, acc_write, dram_read, dram_write)
+    return (
+        shared_read,
+        shared_write,
+        wbuf_read,
+        wbuf_write,
+        ibuf_read,
+        ibuf_write,
+        acc_read,
+        acc_write,
+        dram_read,
+        dram_write,
+    )
 
 
 @numba.njit(cache=True)

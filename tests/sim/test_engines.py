@@ -11,15 +11,23 @@ from sim.simulate import simulate
 from sim.sparsity import lanes
 from sim.trace import gemm
 
-FAST = {"dram.bandwidth_gb_per_s": 1e6, "memory.shared.capacity_kib": 4194304, "memory.shared.bandwidth_gb_per_s": 5e4,
-        "memory.shared.banks": 1024}
+FAST = {
+    "dram.bandwidth_gb_per_s": 1e6,
+    "memory.shared.capacity_kib": 4194304,
+    "memory.shared.bandwidth_gb_per_s": 5e4,
+    "memory.shared.banks": 1024,
+}
 
 
 def unstalled(name, **more):
     """A machine whose memories never hold the array up."""
     machine = accelerator(name)
-    fast = FAST | {f"memory.{level}.{field}": value for level in machine.memory if level != "shared"
-                   for field, value in (("bandwidth_gb_per_s", 5e4), ("capacity_kib", 1048576), ("banks", 1024))}
+    fast = FAST | {
+        f"memory.{level}.{field}": value
+        for level in machine.memory
+        if level != "shared"
+        for field, value in (("bandwidth_gb_per_s", 5e4), ("capacity_kib", 1048576), ("banks", 1024))
+    }
     return machine.override(fast | more)
 
 
@@ -31,13 +39,19 @@ def array_cycles(report):
 
 @pytest.mark.parametrize("engine", ["analytic", "timeline"])
 @settings(max_examples=30, deadline=None)
-@given(shape=st.tuples(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300)), flow=st.sampled_from(systolic.DATAFLOWS),
-       overlap=st.sampled_from(systolic.OVERLAPS), size=st.sampled_from([(4, 4), (8, 16), (32, 8)]))
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300)),
+    flow=st.sampled_from(systolic.DATAFLOWS),
+    overlap=st.sampled_from(systolic.OVERLAPS),
+    size=st.sampled_from([(4, 4), (8, 16), (32, 8)]),
+)
 def test_an_unstalled_gemm_is_never_slower_than_one_tile_of_the_rtl_formula(engine, shape, flow, overlap, size):
     """The search may cut tiles where the formula pays for it, but whole-op tiles are candidates and infinitely fast
     memory makes them free, so the array's own time is the formula's or less (cutting can only save the tail)."""
     m, n, k = shape
-    machine = unstalled("dense_ws", **{"array.rows": size[0], "array.cols": size[1], "array.dataflow": flow, "array.overlap": overlap})
+    machine = unstalled(
+        "dense_ws", **{"array.rows": size[0], "array.cols": size[1], "array.dataflow": flow, "array.overlap": overlap}
+    )
     report = simulate(machine, gemm(m=m, k=k, n=n), engine)
     expected = int(systolic.cycles(flow, *size, m, n, k, overlap))
     one_tile = "one tile" in report.table["mapping"].iloc[0]
@@ -59,8 +73,12 @@ def test_unstalled_lanes_are_the_walk(engine):
 
 @pytest.mark.parametrize("name", names())
 @settings(max_examples=15, deadline=None)
-@given(m=st.sampled_from([16, 64, 128]), k=st.sampled_from([64, 128, 256]), n=st.sampled_from([64, 128, 512]),
-       bandwidth=st.floats(0.5, 200))
+@given(
+    m=st.sampled_from([16, 64, 128]),
+    k=st.sampled_from([64, 128, 256]),
+    n=st.sampled_from([64, 128, 512]),
+    bandwidth=st.floats(0.5, 200),
+)
 def test_engines_agree_exactly_on_uniform_work(name, m, k, n, bandwidth):
     """Work that one tile holds, or that one loop cuts into tiles that all load and store the same, is uniform."""
     machine = accelerator(name).override({"dram.bandwidth_gb_per_s": bandwidth})

@@ -42,7 +42,10 @@ def test_never_faster_than_the_peak_nor_below_compulsory_traffic(name, shape):
     m, k, n = shape
     assert report.cycles >= m * k * n / (machine.array.rows * machine.array.cols)
     assert report.dram_bytes >= m * k + k * n + m * n
-    on_chip_words = sum(level.capacity_kib for level in machine.memory.values()) * 1024 + machine.array.rows * machine.array.cols * 6
+    on_chip_words = (
+        sum(level.capacity_kib for level in machine.memory.values()) * 1024
+        + machine.array.rows * machine.array.cols * 6
+    )
     assert report.dram_bytes >= 2 * m * n * k / math.sqrt(on_chip_words) - 2 * on_chip_words
 
 
@@ -50,11 +53,20 @@ def cycles_of(machine, trace, path, values):
     return evaluate(Designs.from_grid(machine, {path: values}), trace).table
 
 
-@pytest.mark.parametrize("path", [
-    "memory.shared.capacity_kib", "memory.weight_buffer.capacity_kib", "memory.input_buffer.capacity_kib",
-    "memory.accumulator.capacity_kib", "memory.shared.bandwidth_gb_per_s", "memory.weight_buffer.bandwidth_gb_per_s",
-    "memory.input_buffer.bandwidth_gb_per_s", "memory.accumulator.bandwidth_gb_per_s", "dram.bandwidth_gb_per_s",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "memory.shared.capacity_kib",
+        "memory.weight_buffer.capacity_kib",
+        "memory.input_buffer.capacity_kib",
+        "memory.accumulator.capacity_kib",
+        "memory.shared.bandwidth_gb_per_s",
+        "memory.weight_buffer.bandwidth_gb_per_s",
+        "memory.input_buffer.bandwidth_gb_per_s",
+        "memory.accumulator.bandwidth_gb_per_s",
+        "dram.bandwidth_gb_per_s",
+    ],
+)
 @pytest.mark.parametrize("name", MACHINES)
 @settings(max_examples=5, deadline=None)
 @given(shape=dims, density=st.sampled_from([None, 0.3]))
@@ -67,15 +79,22 @@ def test_more_memory_or_bandwidth_is_never_slower(name, path, shape, density):
 
 
 @settings(max_examples=15, deadline=None)
-@given(shape=dims, seed=st.integers(0, 100), kept=st.floats(0, 1), orientation=st.sampled_from(["output", "input"]),
-       fifo=st.sampled_from([0, 2]), depth=st.sampled_from([16, 64, "full"]))
+@given(
+    shape=dims,
+    seed=st.integers(0, 100),
+    kept=st.floats(0, 1),
+    orientation=st.sampled_from(["output", "input"]),
+    fifo=st.sampled_from([0, 2]),
+    depth=st.sampled_from([16, 64, "full"]),
+)
 def test_fewer_nonzeros_are_never_slower_on_lanes(shape, seed, kept, orientation, fifo, depth):
     m, k, n = shape
     rng = np.random.default_rng(seed)
     more = rng.random((n, k)) < 0.6
     fewer = more & (rng.random((n, k)) < kept)
     machine = accelerator("sparse_lanes").override(
-        {"sparsity.orientation": orientation, "sparsity.fifo_depth": fifo, "sparsity.barrier_depth": depth})
+        {"sparsity.orientation": orientation, "sparsity.fifo_depth": fifo, "sparsity.barrier_depth": depth}
+    )
     a, b = (simulate(machine, gemm(m=m, k=k, n=n, sparsity=mask)) for mask in (more, fewer))
     assert b.cycles <= a.cycles
 

@@ -10,11 +10,15 @@ from sim.memory.schedule import closed_form, walk
 
 
 def walked(tiles, load, compute, store, drain, buffers):
-    return walk(np.full(tiles, float(load)), np.full(tiles, float(compute)), np.full(tiles, float(store)), float(drain), buffers)[0]
+    return walk(
+        np.full(tiles, float(load)), np.full(tiles, float(compute)), np.full(tiles, float(store)), float(drain), buffers
+    )[0]
 
 
 def test_closed_form_is_the_recurrence_on_equal_tiles():
-    for case in itertools.product((1, 2, 3, 4, 7), (0, 1, 2, 5, 9), (1, 2, 3, 6, 10), (0, 1, 4, 7), (-1, 0, 3, 8), (1, 2)):
+    for case in itertools.product(
+        (1, 2, 3, 4, 7), (0, 1, 2, 5, 9), (1, 2, 3, 6, 10), (0, 1, 4, 7), (-1, 0, 3, 8), (1, 2)
+    ):
         assert closed_form(*case) == walked(*case), case
 
 
@@ -28,7 +32,12 @@ times = st.floats(0, 100, allow_nan=False)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(times, times, times), min_size=1, max_size=12), st.integers(0, 11), st.integers(0, 2), st.floats(0, 50))
+@given(
+    st.lists(st.tuples(times, times, times), min_size=1, max_size=12),
+    st.integers(0, 11),
+    st.integers(0, 2),
+    st.floats(0, 50),
+)
 def test_longer_tiles_never_finish_earlier(tiles, which, part, extra):
     before = np.array(tiles, dtype=float)
     after = before.copy()
