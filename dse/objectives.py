@@ -1,6 +1,7 @@
 """Objectives of a batch of (machine, recipe) pairs: one evaluation of the simulator per phase, and the quality model.
 
-``latency_s = prefill_s + decode_tokens * decode_s``; ``energy_per_token_pj`` is the decode step's energy with DRAM, leakage
+``latency_s = prefill_s + decode_tokens * decode_s``; ``energy_per_token_pj`` is the decode step's energy with DRAM,
+leakage
 and background; ``area_mm2`` with the DRAM PHY; ``perplexity`` as predicted from measurements, W8A8KV8 arithmetic.
 """
 
@@ -36,7 +37,8 @@ class Objectives:
         return self.of([m for m, _ in pairs], [r for _, r in pairs])
 
     def of(self, machines: Sequence[Accelerator], recipes: Sequence[Recipe]) -> pd.DataFrame:
-        """One row a pair: objectives, phase times, violations (> 0 breaks the constraint), feasible, reason, description."""
+        """One row a pair: objectives, phase times, violations (> 0 breaks the constraint), feasible, reason,
+        description."""
         designs = Designs.from_machines(machines)
         codes = np.array([r.codes() for r in recipes], dtype=np.int64)
         prefill = evaluate(designs, self.prefill.trace, self.prefill.select(codes)).table

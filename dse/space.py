@@ -43,7 +43,8 @@ class Workload(_Part):
 
 
 class Constraints(_Part):
-    """``area_mm2``: budget of the whole chip with DRAM PHY. ``perplexity_over_dense``: 2.0 allows twice the dense one."""
+    """``area_mm2``: budget of the whole chip with DRAM PHY. ``perplexity_over_dense``: 2.0 allows twice the dense
+    one."""
 
     area_mm2: float | None = Field(default=None, gt=0)
     perplexity_over_dense: float | None = Field(default=2.0, gt=0)

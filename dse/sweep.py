@@ -16,8 +16,10 @@ from sim.trace import Trace
 
 
 def sweep(machine: Accelerator, trace: Trace, grid: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Every combination of ``grid`` (field path to values): its columns, then cycles, seconds, energy_pj, area_mm2, stalls,
-    ``feasible`` and ``reason``. Infeasible designs are rows with NaN, not errors; values out of range are InputError."""
+    """Every combination of ``grid`` (field path to values): its columns, then cycles, seconds, energy_pj, area_mm2,
+    stalls,
+    ``feasible`` and ``reason``. Infeasible designs are rows with NaN, not errors; values out of range are
+    InputError."""
     for path, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence | range) or not len(values):
             raise InputError(f"sweep: '{path}' needs a list of at least one value, got {values!r}")

@@ -58,7 +58,8 @@ def _residency(d, ops, rows, best, states):
 
 @numba.njit(cache=True)
 def _run_one(d, ops, rows, sparse, out, best, states):
-    """Evaluate one design on the ops ``rows``; adds into ``out`` [1 or ops, N_COLUMNS]. Returns (failed op or -1, bytes over)."""
+    """Evaluate one design on the ops ``rows``; adds into ``out`` [1 or ops, N_COLUMNS]. Returns (failed op or -1,
+    bytes over)."""
     count = len(rows)
     for i in range(count):
         o = ops[rows[i]]
@@ -90,7 +91,8 @@ def _run_many(designs, ops, selection, sparse, config, totals, failed, over):
 
 @dataclass
 class Totals:
-    """Sums over a trace, one row a design: ``columns[:, i]`` is ``sim.counts.COLUMNS[i]``. ``failed``: first op (position
+    """Sums over a trace, one row a design: ``columns[:, i]`` is ``sim.counts.COLUMNS[i]``. ``failed``: first op
+    (position
     in the selection) that no mapping fits, -1 if none; ``over_bytes``: how far ``shared`` is exceeded at the least."""
 
     columns: NDArray[np.float64]
@@ -125,7 +127,8 @@ def run(
 
 
 def run_detailed(designs: Designs, trace: Trace) -> tuple[NDArray[np.float64], NDArray, NDArray, int, float]:
-    """One design, op by op: (columns [ops, N_COLUMNS], mappings [ops, MAPPING_COLUMNS], states [ops], failed op, bytes over)."""
+    """One design, op by op: (columns [ops, N_COLUMNS], mappings [ops, MAPPING_COLUMNS], states [ops], failed op,
+    bytes over)."""
     sparse = sparse_table(designs, trace)
     count = len(trace)
     rows = np.arange(count, dtype=np.int64)

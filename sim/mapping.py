@@ -21,7 +21,8 @@ SMALLEST_TILE = 64  # weights are cut no finer, except when the dimension itself
 @numba.njit(cache=True)
 def ladder(size: float, smallest: int, out: np.ndarray) -> int:
     """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to
-    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to the array's grain; returns how many."""
+    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to the array's grain; returns how
+    many."""
     out[0] = size
     found = 1
     step = 1.0

@@ -16,7 +16,8 @@ from sim.counts import CAUSES
 class Report:
     """Cycles, energy and area of one machine on one trace.
 
-    ``table``: one row an op (cycles, one column a cause, one column a kind of action, mapping, where the lane cycles came
+    ``table``: one row an op (cycles, one column a cause, one column a kind of action, mapping, where the lane cycles
+    came
     from). ``energy`` pJ and ``area`` mm2 are by component and sum to the totals. ``notes``: what is scaled, estimated
     or assumed in these numbers.
     """
@@ -97,7 +98,8 @@ class Report:
             f"{self.trace} on {self.machine} ({self.engine})",
             f"  {self.cycles:,} cycles = {_si(self.seconds, 's')} at {self.clock_ghz:g} GHz; "
             f"array {100 * self.utilization:.1f} % busy",
-            f"  {_si(self.energy_pj * 1e-12, 'J')} ({_si(self.energy_without_leakage_pj * 1e-12, 'J')} without leakage); "
+            f"  {_si(self.energy_pj * 1e-12, 'J')}, "
+            f"{_si(self.energy_without_leakage_pj * 1e-12, 'J')} without leakage; "
             f"{self.area_mm2:.3f} mm2; DRAM {_si(self.dram_bytes, 'B')}",
             "  cycles:  " + _shares(self.stalls, total),
             "  energy:  " + _shares(self.energy, max(self.energy_pj, 1e-30)),

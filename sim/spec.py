@@ -180,7 +180,8 @@ class Accelerator(_Part):
         return {"shared": names[0]} | {kept[self.memory[n].keeps[0]]: n for n in names[1:]}
 
     def override(self, values: dict[str, Any]) -> Accelerator:
-        """A copy with field paths (``"array.rows"``, ``"memory.shared.capacity_kib"``) set; :class:`InputError` if bad."""
+        """A copy with field paths (``"array.rows"``, ``"memory.shared.capacity_kib"``) set; :class:`InputError` if
+        bad."""
         raw = self.model_dump(mode="json")
         for path, value in values.items():
             _set(raw, path, value, self)
@@ -248,7 +249,8 @@ def describe(error: ValidationError, where: str, line_of: dict[tuple[str, ...], 
 
 
 def build(raw: Any, where: str = "machine", line_of: dict[tuple[str, ...], int] | None = None) -> Accelerator:
-    """Validate a plain dict into an :class:`Accelerator`; :class:`InputError` names ``where``, field, value and range."""
+    """Validate a plain dict into an :class:`Accelerator`; :class:`InputError` names ``where``, field, value and
+    range."""
     if not isinstance(raw, dict):
         raise InputError(f"{where}: a machine is a mapping of fields, got {type(raw).__name__}")
     try:

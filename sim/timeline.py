@@ -126,7 +126,7 @@ def run_detailed(
     for i in range(len(trace)):
         if ops[i, _KIND] == 1.0:
             continue
-        end, times, _ = gemm_times(d, ops[i], values[i], mappings[i], int(states[i]))
+        end, _, _ = gemm_times(d, ops[i], values[i], mappings[i], int(states[i]))
         averaged = mappings[i, 0]
         difference = (end - averaged) * ops[i, _REPEATS]
         out[i, INDEX["cycles"]] += difference

@@ -136,7 +136,8 @@ class Op:
 
 @dataclass
 class Trace:
-    """Ops in order (``ops``), profiles of their masks, and ``meta`` (model, phase, method, seed, checksums, quality)."""
+    """Ops in order (``ops``), profiles of their masks, and ``meta`` (model, phase, method, seed, checksums,
+    quality)."""
 
     ops: pd.DataFrame
     profiles: ProfileTable | None = None

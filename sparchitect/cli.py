@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Choose hardware and pruning together: simulate LLM accelerators on really pruned layers, and co-explore both.",
+    help="Choose hardware and pruning together: simulate LLM accelerators on really pruned layers, co-explore both.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
@@ -92,7 +92,8 @@ def sweep(
 ) -> None:
     """Evaluate a grid of one machine's fields.
 
-    sparchitect sweep -a dense_ws --gemm 128x1536x576 --vary array.rows=8,16,32 --vary memory.shared.capacity_kib=128,512
+    sparchitect sweep -a dense_ws --gemm 128x1536x576 --vary array.rows=8,16,32 --vary
+    memory.shared.capacity_kib=128,512
     """
     from accel_models import accelerator as load
     from dse.sweep import sweep as run

@@ -20,7 +20,8 @@ Tick = Callable[[str, int, int], None]
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Tick]:
-    """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when ``quiet``."""
+    """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when
+    ``quiet``."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -58,7 +59,8 @@ def pareto_table(result: Result) -> None:
     run = result.run
     console = Console(width=None if Console().is_terminal else 160)
     title = (
-        f"{run['pareto_points']} Pareto points of {run['trials']} trials ({run['admissible_trials']} within constraints); "
+        f"{run['pareto_points']} Pareto points of {run['trials']} trials, "
+        f"{run['admissible_trials']} of them within constraints; "
         f"{len(result.reported)} of them:"
     )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -67,7 +67,8 @@ class Codesign:
         return cls(Trace(ops, profiles.all(), dict(dense.meta)), rows, decider)
 
     def select(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[designs, 7] variant codes (:meth:`Recipe.codes`) -> [designs, slots] rows of the trace, in execution order."""
+        """[designs, 7] variant codes (:meth:`Recipe.codes`) -> [designs, slots] rows of the trace, in execution
+        order."""
         slot = np.arange(len(self.decider))
         return np.ascontiguousarray(self.rows[slot[None, :], codes[:, self.decider]])
 

@@ -1,7 +1,10 @@
 """Regenerate the bundled measurements: ``python -m workloads.measure_bundle`` (about 75 CPU-minutes, resumable).
 
-Prunes every variant of SmolLM2-135M into the user's cache, measures the perplexity of dense, uniform, single-type and
-mixed recipes on the bundled 8 x 512 evaluation tokens, and merges the rows into ``data/smollm2_135m/measured.csv``.
+Prunes every variant of SmolLM2-135M into the user's cache, profiles its masks (``profiles/``, ``counts/``), measures
+the
+perplexity of dense, uniform, single-type and mixed recipes on the bundled 8 x 512 evaluation tokens, and merges the
+rows
+into ``data/smollm2_135m/measured.csv``.
 Start it twice (or more often) to use more cores: each task is claimed by a file lock, each process appends finished
 rows to a part file of its own, and a killed process loses the row it was working on and nothing else. ``--merge``
 only merges what is there (and, once all is there, writes the surrogate's errors); ``--status`` says how far things are.
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workloads import bundled
 from workloads.calibration import bundled_windows, calibrate, windows_sha256
 from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 from workloads.fetch import SMOLLM2, cache_dir
@@ -179,6 +183,11 @@ def run() -> None:
             if mine:
                 store.ensure(variant)
                 say(f"pruned {variant}")
+    with shared.claim("profiles") as mine:
+        if mine:
+            bundled.write(
+                MEASURED.parent.name, checkpoint.config.layers, store.mask, lambda done, total, what: say(what)
+            )
     meter = Meter(checkpoint, windows["evaluation"], SEED)
     todo = tasks()
     for number, task in enumerate(todo):

@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.errors import InputError, nearest
 from workloads.calibration import Calibration, Progress, bundled_windows, calibrate
-from workloads.checkpoint import MATRIX_TYPES, Checkpoint, open_checkpoint
+from workloads.checkpoint import MATRIX_TYPES, Checkpoint, ModelConfig, open_checkpoint
 from workloads.fetch import SMOLLM2
 from workloads.perplexity import Measurement, Meter
 from workloads.pruning import Channels, NofM, Pattern, Unstructured, ffn_channels, methods, parse_pattern
@@ -39,6 +39,7 @@ class PrunedModel:
     perplexity: Measurement | None
     dense_perplexity: Measurement | None
     provenance: dict[str, Any]
+    config: ModelConfig
 
     def __repr__(self) -> str:
         p = self.provenance
@@ -140,7 +141,7 @@ def prune_model(
         "arithmetic": arithmetic if evaluate else "",
         "version": _version(),
     }
-    return PrunedModel(masks, weights, sparsity, measured, dense, provenance)
+    return PrunedModel(masks, weights, sparsity, measured, dense, provenance, c)
 
 
 def _types(types: str | Iterable[str]) -> tuple[str, ...]:

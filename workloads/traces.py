@@ -26,7 +26,8 @@ def bundled_traces() -> dict[str, str]:
 
 
 def load_trace(source: str | Path) -> Trace:
-    """A bundled trace (``smollm2_135m_wanda_50``, ``..._decode``) or a trace file that ``prune`` or ``Trace.save`` wrote.
+    """A bundled trace (``smollm2_135m_wanda_50``, ``..._decode``) or a trace file that ``prune`` or ``Trace.save``
+    wrote.
 
     Raises:
         InputError: neither a bundled name nor a file, or a file that cannot be read.
@@ -88,7 +89,8 @@ def prune_to_trace(
         seed=seed,
         progress=lambda done, total, what: progress(what, done, total),
     )
-    name = f"{pruned.provenance['model'].removesuffix('.gguf')}_{method}_{str(pruned.provenance['pattern']).replace(':', '_').replace(' ', '_')}"
+    suffix = str(pruned.provenance["pattern"]).translate(str.maketrans(": .", "___"))
+    name = f"{pruned.config.name}_{method}_{suffix}"
     cut = method == "ffn_channels"
     found: dict[tuple[int, str], Profile] = {}
     for done, (key, mask) in enumerate(pruned.masks.items()):

@@ -56,7 +56,7 @@ def systolic_work(d, m, n, k, packed_k, tile_m, tile_n, tile_k):
         stream, stream_tile, last_across = n, tile_n, m
         weight_passes, input_passes, output_passes = across, trips_n, down
     cycles = down * across * _intervals(overlap, dataflow, rows, cols, stream, stream_tile)
-    full, rest = chunks(stream, stream_tile)
+    _, rest = chunks(stream, stream_tile)
     last = rest if rest > 0.0 else stream_tile
     alone = _fold_alone(dataflow, rows, cols, last)
     unused = cols * np.ceil(last_across / cols) - last_across

@@ -32,8 +32,10 @@ def closed_form(tiles, load, compute, store, drain, buffers):
 def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus):
     """As :func:`closed_form` for tiles that load and store unevenly; ``load`` and ``store`` are then means.
 
-    ``bursts`` of the tiles keep the bus for ``burst_bus`` cycles (those that bring the operand the inner loop reuses, or
-    store a finished output), the others share what is left of it. Two buffers smooth over one tile only, so each kind of
+    ``bursts`` of the tiles keep the bus for ``burst_bus`` cycles (those that bring the operand the inner loop reuses,
+    or
+    store a finished output), the others share what is left of it. Two buffers smooth over one tile only, so each kind
+    of
     tile takes the longer of its compute and its own bus time. ``ends``: first load and last store, which nothing hides.
     Equal tiles: no difference, the form stays exact.
     """

@@ -1,8 +1,10 @@
 """Bytes that move and cycles they take, for one tiled GEMM (``physics.md`` §3).
 
 Levels: DRAM, ``shared`` (tiles of all three operands), and optional array buffers of one operand each. An array buffer
-that holds its operand's tile is filled once per new tile and serves every array read; one that does not lets the array's
-reads stream through from ``shared``. Partial sums of a tile stay in the accumulator if it holds them, else in ``shared``.
+that holds its operand's tile is filled once per new tile and serves every array read; one that does not lets the
+array's
+reads stream through from ``shared``. Partial sums of a tile stay in the accumulator if it holds them, else in
+``shared``.
 ``resident_in`` / ``resident_out``: the op's input or output stays in ``shared`` as a whole, next to its neighbours.
 """
 
