@@ -56,6 +56,8 @@ def pareto_table(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from workloads.recipe import Recipe
+
     run = result.run
     console = Console(width=None if Console().is_terminal else 160)
     title = (
@@ -96,11 +98,15 @@ def pareto_table(result: Result) -> None:
         ]
         if measured:
             cells.append(f"{row['perplexity_measured']:.2f}")
-        table.add_row(*cells, row["recipe"])
+        table.add_row(*cells, Recipe.parse(row["recipe"]).short)
     console.print(table)
     console.print(
         f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
         f"hypervolume (log10) {run['hypervolume_log10']:.4f}",
+        highlight=False,
+    )
+    console.print(
+        "pruning: W Wanda, S SparseGPT, M magnitude, C FFN channels removed; per cent or n:m; matrices not named are dense",
         highlight=False,
     )
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):

@@ -90,10 +90,21 @@ class Recipe:
         for variant in set(self.variants):
             if self == Recipe.uniform(variant):
                 return variant
+        return self._explicit()
+
+    def _explicit(self) -> str:
         choice = {t: v for t, v in zip(MATRIX_TYPES, self.variants, strict=True) if v != DENSE}
         if self["ffn_gate"] in CHANNEL_VARIANTS:
             choice = {t: v for t, v in choice.items() if t not in FFN_TYPES} | {"ffn": self["ffn_gate"]}
         return ",".join(f"{t}={v}" for t, v in choice.items())
+
+    @property
+    def short(self) -> str:
+        """For tables: ``q W50, o S2:4, ffn C10``; W Wanda, S SparseGPT, M magnitude, C FFN channels removed; per
+        cent."""
+        chosen = dict(part.split("=") for part in self._explicit().split(",") if part)
+        names = {t: t.removeprefix("attn_").removeprefix("ffn_").replace("output", "o") for t in MATRIX_TYPES}
+        return ", ".join(f"{names.get(t, t)} {_short(v)}" for t, v in chosen.items()) or DENSE
 
     def to_json(self) -> str:
         """{matrix type: variant} as one line of JSON."""
@@ -102,3 +113,11 @@ class Recipe:
     def codes(self) -> list[int]:
         """The seven variants as places in ``VARIANTS``."""
         return [VARIANTS.index(v) for v in self.variants]
+
+
+def _short(variant: str) -> str:
+    """``wanda_2_4`` -> ``W2:4``, ``ffn_channels_10`` -> ``C10``."""
+    if variant in CHANNEL_VARIANTS:
+        return f"C{CHANNEL_VARIANTS[variant].sparsity * 100:.0f}"
+    method, _, level = variant.partition("_")
+    return {"magnitude": "M", "wanda": "W", "sparsegpt": "S"}[method] + level.replace("_", ":")

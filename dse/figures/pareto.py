@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dse.figures.style import COLUMN_IN, MARKERS, OKABE_ITO, styled, write
+from dse.figures.style import COLUMN_IN, MARKERS, OKABE_ITO, plain_log_ticks, styled, write
 from dse.space import Space
 
 
@@ -21,6 +21,7 @@ def save(front: pd.DataFrame, trials: pd.DataFrame, space: Space, stem: Path) ->
         _panel(energy, front, trials, space, "energy_per_token_pj", 1e-9, "energy per token (mJ)")
         _panel(quality, front, trials, space, "perplexity", 1.0, "perplexity")
         energy.set_yscale("log")
+        plain_log_ticks(energy.yaxis)
         if "perplexity_measured" in front:
             known = front[front["perplexity_measured"].notna()]
             quality.plot(known["latency_s"] * 1e3, known["perplexity_measured"], "k+", ms=5, mew=0.8, label="measured")
@@ -28,6 +29,7 @@ def save(front: pd.DataFrame, trials: pd.DataFrame, space: Space, stem: Path) ->
             f"latency (ms): {space.workload.prefill_tokens}-token prefill + {space.workload.decode_tokens} decode steps"
         )
         quality.set_xscale("log")
+        plain_log_ticks(quality.xaxis)
         figure.legend(
             *quality.get_legend_handles_labels(),
             loc="outside upper center",

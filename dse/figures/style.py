@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLUMN_IN = 3.5
@@ -42,6 +43,16 @@ def styled() -> Iterator[None]:
 
     with matplotlib.rc_context(_RC):
         yield
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2, 5 of each decade of a log axis, written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def write(figure: Figure, stem: Path) -> list[Path]:

@@ -1,0 +1,92 @@
+"""Nothing is free: every knob that the default space turns costs something in some objective."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from accel_models import accelerator
+from dse.objectives import Objectives
+from dse.space import load
+from workloads.bundled import profile_tables
+from workloads.quality import bundled_model
+from workloads.recipe import METHODS, Recipe
+
+SPACE = load("edge_codesign")
+ORDERED = [
+    (machine, path)
+    for machine, own in SPACE.machines.items()
+    for path, values in {**SPACE.hardware, **own}.items()
+    if len(values) > 1 and path not in ("sparsity.orientation", "sparsity.assignment", "dram")
+]
+COSTS = ("latency_s", "energy_per_token_pj", "area_mm2")
+
+
+@lru_cache(maxsize=1)
+def objectives():
+    return Objectives(SPACE)
+
+
+def costs(machines, recipe="wanda_50"):
+    table = objectives().of(machines, [Recipe.uniform(recipe)] * len(machines))
+    assert table["feasible"].all(), table["reason"].tolist()
+    return table[list(COSTS)].to_numpy()
+
+
+@pytest.mark.parametrize("machine,path", ORDERED)
+def test_turning_an_ordered_knob_up_worsens_an_objective(machine, path):
+    """From each value to the next: latency, energy or area gets strictly worse, so no value is free."""
+    values = (SPACE.hardware | SPACE.machines[machine])[path]
+    base = accelerator(machine).override({"memory.input_buffer.banks": 8, "memory.accumulator.banks": 8})
+    found = costs([base.override({path: v}) for v in values])
+    worse = np.diff(found, axis=0) > 1e-9 * found[:-1]
+    assert worse.any(axis=1).all(), (values, found)
+
+
+def test_dram_choices_trade():
+    """More channels cost area, and a costlier standard does not win on everything."""
+    base = accelerator("dense_ws")
+    found = {}
+    for choice in SPACE.hardware["dram"]:
+        standard, channels = choice.split(" x")
+        found[choice] = costs([base.override({"dram.standard": standard, "dram.channels": int(channels)})])[0]
+    for a in found:
+        for b in found:
+            assert a == b or not (found[a] <= found[b]).all(), (a, b)
+
+
+def test_no_machine_dominates_on_every_pruning():
+    """Each machine family is the fastest of the three somewhere, or the cheapest."""
+    winners = set()
+    for recipe in ("dense", "sparsegpt_2_4", "wanda_70"):
+        table = costs([accelerator(m) for m in SPACE.machines], recipe)
+        winners |= {int(i) for i in table.argmin(axis=0)}
+    assert winners == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "axis,values", [("orientation", ("output", "input")), ("assignment", ("contiguous", "interleaved"))]
+)
+def test_categorical_lane_knobs_have_no_winner_on_real_masks(axis, values):
+    """On real masks each value is the faster one for many masks and lane designs."""
+    first, second = 0, 0
+    for method in METHODS:
+        table = profile_tables("smollm2_135m").index(f"{method}_50")
+        for depth in (64, "full"):
+            a, b = (
+                table.cycles(16, depth, **{"assignment": "contiguous", "orientation": "output", axis: v})
+                for v in values
+            )
+            first += int((a < b).sum())
+            second += int((b < a).sum())
+    assert min(first, second) > 0.1 * (first + second)
+
+
+def test_pruning_costs_quality():
+    """Uniform recipes, from 20 % on (below, differences are inside the measurement's noise): more zeros, more NLL."""
+    model = bundled_model()
+    for method in METHODS:
+        nll = model.nll(np.array([Recipe.uniform(f"{method}_{level}").codes() for level in (20, 30, 40, 50, 60, 70)]))
+        assert (np.diff(nll) > 0).all()
+    channels = model.nll(np.array([Recipe.uniform(f"ffn_channels_{level}").codes() for level in (10, 20, 30)]))
+    assert (np.diff(channels) > 0).all() and channels[0] > model.dense_nll
