@@ -106,7 +106,7 @@ def pareto_table(result: Result) -> None:
         highlight=False,
     )
     console.print(
-        "pruning: W Wanda, S SparseGPT, M magnitude, C FFN channels removed; per cent or n:m; matrices not named are dense",
+        "pruning: W Wanda, S SparseGPT, M magnitude, C FFN channels; % removed or n:m kept; matrices not named are dense",
         highlight=False,
     )
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
