@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fast_machines import array_cycles, unstalled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,31 +11,6 @@ from sim.compute import systolic
 from sim.simulate import simulate
 from sim.sparsity import lanes
 from sim.trace import gemm
-
-FAST = {
-    "dram.bandwidth_gb_per_s": 1e6,
-    "memory.shared.capacity_kib": 4194304,
-    "memory.shared.bandwidth_gb_per_s": 5e4,
-    "memory.shared.banks": 1024,
-}
-
-
-def unstalled(name, **more):
-    """A machine whose memories never hold the array up."""
-    machine = accelerator(name)
-    fast = FAST | {
-        f"memory.{level}.{field}": value
-        for level in machine.memory
-        if level != "shared"
-        for field, value in (("bandwidth_gb_per_s", 5e4), ("capacity_kib", 1048576), ("banks", 1024))
-    }
-    return machine.override(fast | more)
-
-
-def array_cycles(report):
-    """Cycles without DRAM latency and the first load and last store, which infinitely fast DRAM makes vanish."""
-    stalls = report.stalls
-    return sum(stalls.values()) - stalls["dram_latency"] - stalls["dependency"] - stalls["dram_bandwidth"]
 
 
 @pytest.mark.parametrize("engine", ["analytic", "timeline"])
