@@ -36,6 +36,7 @@ from workloads.recipe import CHANNEL_VARIANTS, DENSE, FFN_TYPES, GROUPS, LEVELS,
 from workloads.variants import VariantStore
 
 SEED = 2026
+REVISION = 2  # raised when the arithmetic of the measurement changes, so that old rows are not mixed in
 MIXES = 45
 COLUMNS = (
     "key", "kind", "variant", "matrix_type", "recipe", "arithmetic", "nll", "ppl", "nll_stderr", "tokens", "windows",
@@ -164,7 +165,7 @@ class Parts:
 def parts() -> Parts:
     """The part files that belong to the bundled evaluation windows and to SmolLM2-135M."""
     evaluation = windows_sha256(bundled_windows()["evaluation"])
-    return Parts(cache_dir("bundle", f"{SMOLLM2.sha256[:16]}_{evaluation[:16]}"))
+    return Parts(cache_dir("bundle", f"{SMOLLM2.sha256[:16]}_{evaluation[:16]}_{REVISION}"))
 
 
 def say(text: str) -> None:

@@ -8,8 +8,8 @@ RMSNorm, rotary embedding (half split), grouped-query attention, SwiGLU, (tied) 
 - ``"float"``: float32 weights and activations.
 - ``"w8a8kv8"``: each of the seven matrices and the head multiplies int8 weights (symmetric, per output channel, after
   pruning) with int8 activations (symmetric, per token, scale from the token's own largest magnitude); K (after the
-  rotary embedding) and V are kept as int8 per token and head. Queries, attention weights, norms and residuals stay
-  float. Integer products are accumulated in float32, exact below 2^24 (see ``quantise``).
+  rotary embedding) and V are kept as int8 per token and head, and queries and attention probabilities meet them as
+  int8 per token and head. Norms, softmax, rotary embedding, SwiGLU and residuals stay float. Integer products are accumulated in float32, exact below 2^24 (see ``quantise``).
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, integer: bool = False) -> np.ndarray:
     """Causal grouped-query attention of one window.
 
     q [heads, length, head_dim]; k, v [kv_heads, length, head_dim]; result [length, heads · head_dim]. Queries go in
-    blocks so that only keys up to the block's end are multiplied.
+    blocks so that only keys up to the block's end are multiplied. ``integer``: queries and probabilities are rounded to
+    int8 per token and head.
     """
+    q = fake_quantise(q) if integer else q
     heads, length, head_dim = q.shape
     kv_heads = k.shape[0]
     group = heads // kv_heads
@@ -76,6 +78,8 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         total = scores.sum(axis=-1, keepdims=True)
+        if integer:
+            scores = fake_quantise(scores)
         mixed = np.matmul(scores.reshape(kv_heads, group * rows, end), v[:, :end])
         mixed = mixed.reshape(kv_heads, group, rows, head_dim) / total
         out[start:end] = mixed.reshape(heads, rows, head_dim).swapaxes(0, 1)
@@ -176,7 +180,7 @@ def _layer(
         v = heads(w["attn_v"](x, x8), c.kv_heads)
         if integer:
             k, v = fake_quantise(k), fake_quantise(v)
-        x = attention(q, k, np.ascontiguousarray(v))
+        x = attention(q, k, np.ascontiguousarray(v), integer)
         h += w["attn_output"](x, enter("attn_o_in", x))
         x = rms_norm(h, ffn_gain, c.norm_eps)
         x8 = enter("ffn_in", x)
