@@ -27,7 +27,7 @@ from dse.space import Space, load
 from dse.study import OBJECTIVES, open_study, optimise
 from sim.errors import InputError
 from sim.version import __version__
-from workloads.checkpoint import MATRIX_TYPES
+from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 
 DEFAULT_SPACE = "edge_codesign"
 DEFAULT_TRIALS = 1000
@@ -102,14 +102,19 @@ def explore(
     space = space if isinstance(space, Space) else load(space)
     if resume and out is None:
         raise InputError("--resume needs --out DIR: the folder of the study to go on with")
-    folder = Path(out) if out is not None else _free_folder(space.name)
-    fingerprint = f"{space.config_hash()}-{seed}-{__version__}"
-    study = open_study(folder, space.name, seed, resume, fingerprint)
+    folder = Path(out) if out is not None else free_folder(space.name)
+    if verify:
+        open_checkpoint()  # refuses now what would otherwise be refused after the exploration
     objectives = Objectives(space)
     reference = reference_point(space, objectives)
-    table = optimise(
-        study, space.distributions(), objectives, trials, anchors(space), lambda n: progress("exploring", n, trials)
-    )
+    fingerprint = f"{space.config_hash()}-{seed}-{__version__}"
+    study = open_study(folder, space.name, seed, resume, fingerprint)
+    try:
+        table = optimise(
+            study, space.distributions(), objectives, trials, anchors(space), lambda n: progress("exploring", n, trials)
+        )
+    finally:
+        study.close()
     best = front(table)
     run = {
         "space": json.loads(space.model_dump_json()),
@@ -129,12 +134,12 @@ def explore(
         "versions": {p: version(p) for p in ("optuna", "numpy", "numba", "pandas")}
         | {"sparchitect": __version__, "python": platform.python_version()},
     }
+    _write(folder, table, best, run, space)
     if verify and len(best):
         from dse.verify import measured
 
         best = measured(best, space, progress)
-    _write(folder, table, best, run)
-    figure.save(best, table, space, folder / "pareto")
+        _write(folder, table, best, run, space)
     return Result(space, table, best, best[best["reported"]] if len(best) else best, run, folder)
 
 
@@ -158,7 +163,8 @@ def anchors(space: Space) -> list[dict[str, Any]]:
     return found
 
 
-def _free_folder(name: str) -> Path:
+def free_folder(name: str) -> Path:
+    """``results/<name>_NNN``, the first that does not exist."""
     for number in range(1, 10000):
         folder = Path("results") / f"{name}_{number:03d}"
         if not folder.exists():
@@ -166,13 +172,20 @@ def _free_folder(name: str) -> Path:
     raise InputError("results/ is full: choose a folder with --out")
 
 
-def _write(folder: Path, table: pd.DataFrame, best: pd.DataFrame, run: dict[str, Any]) -> None:
+def _write(folder: Path, table: pd.DataFrame, best: pd.DataFrame, run: dict[str, Any], space: Space) -> None:
     def whole(name: str, write: Callable[[Path], Any]) -> None:
         temporary = folder / f".{name}.tmp"
-        write(temporary)
-        os.replace(temporary, folder / name)
+        try:
+            write(temporary)
+            os.replace(temporary, folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     shown = best.drop(columns=[c for c in best if c.startswith("param_") and best[c].isna().all()])
-    whole("trials.parquet", lambda p: table.to_parquet(p, index=False))
-    whole("pareto.csv", lambda p: shown.to_csv(p, index=False))
-    whole("run.json", lambda p: p.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n"))
+    try:
+        whole("trials.parquet", lambda p: table.to_parquet(p, index=False))
+        whole("pareto.csv", lambda p: shown.to_csv(p, index=False))
+        figure.save(best, table, space, folder / "pareto")
+        whole("run.json", lambda p: p.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n"))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); the trials are kept, --resume") from None

@@ -59,9 +59,9 @@ class Pruning(_Part):
 
 
 class Space(_Part):
-    """A search space as its YAML file spells it."""
+    """A search space as its YAML file spells it; the name also names folders."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     summary: str = ""
     model: str = "smollm2_135m"
     workload: Workload = Workload()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -33,26 +33,37 @@ _ROW = "row"
 
 @dataclass
 class Study:
-    """``memory`` samples, ``journal`` (None for a study that is not kept) holds what is finished."""
+    """``memory`` samples, ``journal`` (None for a study that is not kept) holds what is finished.
+
+    ``held``: the journal's file, locked while the study is open, so that no second run writes to it.
+    """
 
     memory: optuna.Study
     journal: optuna.Study | None = None
+    held: IO[bytes] | None = None
 
     @property
     def finished(self) -> list[optuna.trial.FrozenTrial]:
         return [t for t in self.memory.get_trials(deepcopy=False) if t.state.is_finished()]
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """Append finished trials to the journal, one write for all."""
+        """Append finished trials to the journal."""
         if self.journal is not None:
             trials = self.memory.get_trials(deepcopy=False)
             self.journal.add_trials([trials[n] for n in numbers])
+
+    def close(self) -> None:
+        """Let another run have the journal."""
+        if self.held is not None:
+            self.held.close()
 
 
 def in_memory(seed: int) -> Study:
     """A study that leaves nothing behind."""
     import optuna
 
+    if not 0 <= seed < 1 << 31:
+        raise InputError(f"seed must be between 0 and {(1 << 31) - 1}, got {seed}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed)
     return Study(optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler))
@@ -61,41 +72,90 @@ def in_memory(seed: int) -> Study:
 def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: str) -> Study:
     """Create or load the study of ``folder``.
 
+    The caller closes it.
+
     Raises:
-        InputError: the folder holds a study and ``resume`` is false, holds none and it is true, or holds one of another
-            space, seed or code (``fingerprint``).
+        InputError: the folder holds a study and ``resume`` is false, holds none and it is true, holds one of another
+            space, seed or code (``fingerprint``), is in use by another run, or cannot be written.
     """
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    path = folder / "journal.log"
-    if path.exists() and not resume:
-        raise InputError(f"{folder} already holds a study: add --resume to go on with it, or choose another --out")
-    if resume and not path.exists():
-        raise InputError(f"{folder} holds no study to resume (no journal.log)")
     study = in_memory(seed)
+    path = folder / "journal.log"
     try:
+        if path.exists() and not resume:
+            raise InputError(f"{folder} already holds a study: add --resume to go on with it, or choose another --out")
+        if resume and not path.exists():
+            raise InputError(f"{folder} holds no study to resume (no journal.log)")
         folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        study.held = _hold(path)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))
+        others = [found for found in optuna.get_all_study_names(storage) if found != name]
+        if others:
+            raise _another(folder)
         directions = ["minimize"] * len(OBJECTIVES)
         study.journal = optuna.create_study(
             storage=storage, study_name=name, load_if_exists=resume, directions=directions
         )
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
-    except (KeyError, ValueError):
-        raise InputError(f"{path} is not a journal of this program") from None
-    known = study.journal.user_attrs.get("fingerprint")
-    if known is None:
-        study.journal.set_user_attr("fingerprint", fingerprint)
-    elif known != fingerprint:
-        raise InputError(f"{folder} holds a study of another space, seed or version: choose another --out")
-    done = [t for t in study.journal.get_trials() if t.state.is_finished()]
-    if done:
-        study.memory.sampler = optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed + len(done))
-        study.memory.add_trials(done)
+        known = study.journal.user_attrs.get("fingerprint")
+        if known is None:
+            study.journal.set_user_attr("fingerprint", fingerprint)
+        elif known != fingerprint:
+            raise _another(folder)
+        done = [t for t in study.journal.get_trials() if t.state.is_finished()]
+        if done:
+            study.memory.sampler = optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed + len(done))
+            study.memory.add_trials(done)
+    except Exception as error:
+        study.close()
+        if isinstance(error, InputError):
+            raise
+        if isinstance(error, OSError):
+            raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+        # whatever Optuna stumbles over in a file that it did not write
+        raise InputError(f"{path} is not a journal of this program, or is damaged") from None
     return study
+
+
+def _another(folder: Path) -> InputError:
+    return InputError(f"{folder} holds a study of another space, seed or version: choose another --out")
+
+
+class _Held:
+    """Optuna's lock of a journal that is ours already. Its own would outlive a killed run by half a minute."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _hold(path: Path) -> IO[bytes]:
+    """The journal, open and locked until closed (the system unlocks it when the process dies), and without the half
+    line that a run killed while writing may have left."""
+    stream = open(path, "a+b")  # noqa: SIM115
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # no such locks here: two runs in one folder are the user's to avoid
+        pass
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            stream.close()
+            raise InputError(f"{path.parent} is in use by another run") from None
+    stream.seek(0)
+    whole = stream.read()
+    end = whole.rfind(b"\n") + 1
+    if end < len(whole):
+        stream.truncate(end)
+    return stream
 
 
 def optimise(

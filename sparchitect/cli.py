@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from sim.errors import InputError
@@ -16,13 +15,26 @@ from sim.version import __version__
 from sparchitect import arguments
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Choose hardware and pruning together: simulate LLM accelerators on really pruned layers, co-explore both.",
 )
 
+UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+"""What a wrong command line raises; typer brings its own copy of click or uses the installed one."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what the user can do next."""
+
+
+Machine = Annotated[
+    str, typer.Option("--accelerator", "-a", help="A machine's name, or its YAML file.", metavar="NAME|FILE")
+]
+Gemm = Annotated[str | None, typer.Option(help="One GEMM: M tokens, N outputs, K inputs.", metavar="MxNxK")]
+TraceName = Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.", metavar="NAME|FILE")]
+Bits = Annotated[int | None, typer.Option(help="Operand bits of --gemm: 4, 8 or 16 (default 8).", metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
 
@@ -32,90 +44,103 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
 def simulate(
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="A machine's name, or its YAML file.")],
-    gemm: Annotated[str | None, typer.Option(help="One GEMM, MxNxK.", metavar="MxNxK")] = None,
-    trace: Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.")] = None,
-    bits: Annotated[int, typer.Option(help="Operand bits of --gemm: 4, 8 or 16.")] = 8,
-    density: Annotated[float | None, typer.Option(help="Weight density of --gemm: a random mask is drawn.")] = None,
-    engine: Annotated[str, typer.Option(help="analytic or timeline.")] = "analytic",
+    accelerator: Machine,
+    gemm: Gemm = None,
+    trace: TraceName = None,
+    bits: Bits = None,
+    density: Annotated[
+        float | None, typer.Option(help="Weight density of --gemm, 0 to 1: a random mask is drawn.", metavar="D")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="analytic or timeline.", metavar="NAME")] = "analytic",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a machine field.", metavar="PATH=VALUE")
+        list[str] | None, typer.Option("--set", help="Override a machine field; repeat.", metavar="PATH=VALUE")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Simulate one machine on one GEMM or one trace.
 
-    sparchitect simulate -a dense_ws --gemm 128x1536x576 --set array.rows=32
+    \b
+    Examples:
+      sparchitect simulate -a dense_ws --gemm 128x1536x576 --set array.rows=32
+      sparchitect simulate -a sparse_lanes --trace smollm2_135m_wanda_50
     """
     from accel_models import accelerator as load
     from sim.simulate import simulate as run
 
     machine = load(accelerator).override(arguments.assignments(set_ or []))
     report = run(machine, _work(gemm, trace, bits, density), engine)
-    print(report.to_json() if json_ else repr(report))
+    print(arguments.one_json(report.to_dict()) if json_ else repr(report))
 
 
-def _work(gemm: str | None, trace: str | None, bits: int, density: float | None) -> Any:
+def _work(gemm: str | None, trace: str | None, bits: int | None, density: float | None) -> Any:
     from sim.trace import gemm as one
     from workloads.traces import load_trace
 
     if (gemm is None) == (trace is None):
         raise InputError("give exactly one of --gemm MxNxK and --trace NAME|FILE")
     if trace is not None:
+        if bits is not None or density is not None:
+            raise InputError("--bits and --density go with --gemm; a trace states its own")
         return load_trace(trace)
     m, n, k = arguments.shape(gemm or "")
-    return one(m=m, n=n, k=k, bits=bits, sparsity=density)
+    return one(m=m, n=n, k=k, bits=8 if bits is None else bits, sparsity=density)
 
 
 @app.command()
 def sweep(
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="A machine's name, or its YAML file.")],
+    accelerator: Machine,
     vary: Annotated[
         list[str], typer.Option("--vary", help="Values of a field; repeat for a grid.", metavar="PATH=V1,V2,...")
     ],
-    gemm: Annotated[str | None, typer.Option(help="One GEMM, MxNxK.", metavar="MxNxK")] = None,
-    trace: Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.")] = None,
-    bits: Annotated[int, typer.Option(help="Operand bits of --gemm: 4, 8 or 16.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="Write the table here (.csv or .parquet).")] = None,
+    gemm: Gemm = None,
+    trace: TraceName = None,
+    bits: Bits = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table here (.csv or .parquet).", metavar="FILE")] = None,
     json_: Json = False,
 ) -> None:
     """Evaluate a grid of one machine's fields.
 
-    sparchitect sweep -a dense_ws --gemm 128x1536x576 --vary array.rows=8,16,32 --vary
-    memory.shared.capacity_kib=128,512
+    \b
+    Example:
+      sparchitect sweep -a dense_ws --gemm 128x1536x576 \\
+        --vary array.rows=8,16,32 --vary memory.shared.capacity_kib=128,512
     """
     from accel_models import accelerator as load
     from dse.sweep import sweep as run
-    from sparchitect.display import sweep_table, write_table
+    from sparchitect.display import sweep_table, table_path, write_table
 
-    table = run(load(accelerator), _work(gemm, trace, bits, None), arguments.grid(vary))
+    grid = arguments.grid(vary)
+    if out is not None:
+        table_path(out)
+    table = run(load(accelerator), _work(gemm, trace, bits, None), grid)
     if out is not None:
         write_table(table, out)
-    print(
-        json.dumps(json.loads(table.to_json(orient="records")))
-        if json_
-        else sweep_table(table, list(arguments.grid(vary)))
-    )
+    print(arguments.one_json({"designs": table.to_dict("records")}) if json_ else sweep_table(table, list(grid)))
 
 
 @app.command()
 def explore(
-    space: Annotated[str, typer.Argument(help="A space's YAML file or a bundled name.")] = "edge_codesign",
-    trials: Annotated[int, typer.Option(help="Designs to evaluate, resumed ones included.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    space: Annotated[str, typer.Argument(help="A bundled space's name, or its YAML file.")] = "edge_codesign",
+    trials: Annotated[
+        int, typer.Option(help="Designs to evaluate, those of a resumed study included.", metavar="N")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.", metavar="N")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the study (default: next free results/<space>_NNN).")
+        Path | None,
+        typer.Option(help="Folder of the study; default: the next free results/SPACE_NNN.", metavar="DIR"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out.")] = False,
     verify: Annotated[
@@ -123,56 +148,82 @@ def explore(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Search machines and pruning together; ends in a Pareto table and a figure.
+    """Search machines and pruning together.
 
-    sparchitect explore --trials 2000 --seed 1 --out results/mine
+    Ends in a Pareto table and a figure; every file of the study is in one folder.
+
+    \b
+    Examples:
+      sparchitect explore --trials 2000 --seed 1 --out results/mine
+      sparchitect explore --trials 4000 --seed 1 --out results/mine --resume
     """
     from dse.explore import explore as run
-    from sparchitect.display import pareto_table, progress
+    from dse.explore import free_folder
+    from dse.space import load
+    from sparchitect.display import explored, pareto_table, progress
 
-    with progress(quiet=json_) as tick:
-        result = run(space, trials=trials, seed=seed, out=out, resume=resume, verify=verify, progress=tick)
+    chosen = load(space)
+    folder = free_folder(chosen.name) if out is None and not resume else out
+    try:
+        with progress(quiet=json_) as tick:
+            result = run(chosen, trials=trials, seed=seed, out=folder, resume=resume, verify=verify, progress=tick)
+    except KeyboardInterrupt:
+        kept = folder is not None and (folder / "journal.log").is_file()
+        raise Interrupted(f"finished trials are kept, go on with --resume --out {folder}" if kept else "") from None
     if json_:
-        points = json.loads(result.reported.to_json(orient="records"))
-        print(json.dumps({"folder": str(result.folder), "run": result.run, "pareto": points}))
-        return
-    pareto_table(result)
+        print(arguments.one_json(explored(result)))
+    else:
+        pareto_table(result)
 
 
 @app.command("list")
 def list_(json_: Json = False) -> None:
-    """List bundled machines, traces, models, spaces and pruning methods."""
-    from sparchitect.display import inventory
+    """List what is bundled.
+
+    Machines, traces, models, search spaces and pruning methods.
+    """
+    from sparchitect.display import inventory, listing
 
     found = inventory()
     if json_:
-        print(json.dumps(found))
+        print(arguments.one_json(found))
         return
-    for kind, entries in found.items():
-        print(f"{kind}:")
-        for name, summary in entries.items():
-            print(f"  {name:<34} {summary}".rstrip())
+    print(listing(found))
 
 
 @app.command()
 def prune(
-    method: Annotated[str, typer.Option(help="magnitude, wanda, sparsegpt or ffn_channels.")] = "wanda",
+    method: Annotated[str, typer.Option(help="magnitude, wanda, sparsegpt or ffn_channels.", metavar="NAME")] = "wanda",
     pattern: Annotated[
-        str, typer.Option(help='Sparsity ("0.5"), n:m ("2:4"), or share of FFN channels ("0.1").')
+        str,
+        typer.Option(help='Share removed ("0.5"), n:m kept ("2:4"); FFN channels: share removed.', metavar="P"),
     ] = "0.5",
-    types: Annotated[list[str] | None, typer.Option("--type", help="Matrix type; repeat. Default: all seven.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A Llama-like GGUF file (default: SmolLM2-135M by pip).")] = None,
-    out: Annotated[Path | None, typer.Option(help="Trace to write (default: traces/MODEL_METHOD_PATTERN).")] = None,
-    phase: Annotated[str, typer.Option(help="Trace of a prefill or of a decode step.")] = "prefill",
-    tokens: Annotated[int, typer.Option(help="Tokens of the prefill.")] = 128,
-    context: Annotated[int, typer.Option(help="Cached positions of the decode step.")] = 512,
-    evaluate: Annotated[bool, typer.Option(help="Measure perplexity of the pruned model.")] = True,
-    seed: Annotated[int, typer.Option(help="Recorded; the bundled methods draw nothing.")] = 0,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Matrix type, or all, attn, ffn; repeat. Default: all seven.", metavar="TYPE"),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A Llama-like GGUF file; default: SmolLM2-135M, by pip.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Trace to write; default: traces/MODEL_METHOD_PATTERN.", metavar="FILE")
+    ] = None,
+    phase: Annotated[str, typer.Option(help="prefill, or one decode step.", metavar="NAME")] = "prefill",
+    tokens: Annotated[int, typer.Option(help="Tokens of the prefill.", metavar="N")] = 128,
+    context: Annotated[int, typer.Option(help="Cached positions of the decode step.", metavar="N")] = 512,
+    evaluate: Annotated[bool, typer.Option(help="Measure perplexity of the pruned model (minutes).")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of calibration windows.", metavar="N")] = 0,
     json_: Json = False,
 ) -> None:
-    """Prune a real model, measure its perplexity, and write a trace with exact lane profiles.
+    """Prune a real model into a trace.
 
-    sparchitect prune --method wanda --pattern 2:4
+    Measures the perplexity of the pruned model and writes a trace with exact lane profiles.
+
+    \b
+    Examples:
+      sparchitect prune --method wanda --pattern 2:4
+      sparchitect prune --method ffn_channels --pattern 0.2 --no-evaluate --out traces/narrow
+      sparchitect simulate -a sparse_lanes --trace traces/narrow
     """
     from sparchitect.display import progress
     from workloads.traces import prune_to_trace
@@ -192,7 +243,7 @@ def prune(
             progress=tick,
         )
     if json_:
-        print(json.dumps({"trace": str(path), **trace.meta}))
+        print(arguments.one_json({"trace": str(path), **trace.meta}))
         return
     print(f"trace: {path}")
     for key, value in trace.meta.items():
@@ -207,18 +258,28 @@ def main() -> None:
 def _guard(run: Callable[[], Any]) -> int:
     try:
         code = run()
+        sys.stdout.flush()
+        if code == 130:  # how newer typers pass Ctrl-C on
+            raise Interrupted
         return code if isinstance(code, int) else 0
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except click.exceptions.Exit as error:
+        return _refuse(str(error))
+    except UsageError as error:
+        return _refuse(error.format_message())
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted: finished trials are kept, go on with --resume", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
+        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader left; nothing more may be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError as error:
+        return _refuse(f"not enough memory for this ({error})" if str(error) else "not enough memory for this")
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

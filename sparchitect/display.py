@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -100,17 +100,37 @@ def pareto_table(result: Result) -> None:
             cells.append(f"{row['perplexity_measured']:.2f}")
         table.add_row(*cells, Recipe.parse(row["recipe"]).short)
     console.print(table)
+    if result.reported.empty:
+        console.print(f"  no design is within constraints: {why_none(result.trials)}", highlight=False)
     console.print(
         f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
         f"hypervolume (log10) {run['hypervolume_log10']:.4f}",
         highlight=False,
     )
     console.print(
-        "pruning: W Wanda, S SparseGPT, M magnitude, C FFN channels; % removed or n:m kept; matrices not named are dense",
+        "pruning: W Wanda, S SparseGPT, M magnitude, C FFN channels; % removed or n:m kept; others dense",
         highlight=False,
     )
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
         console.print(f"  {result.folder / name}", highlight=False)
+
+
+def why_none(trials: pd.DataFrame) -> str:
+    """What kept designs out, most frequent first."""
+    found = trials["reason"][~trials["feasible"]].str.replace(r"[\d.]+", "N", regex=True).value_counts()
+    parts = [
+        f"{count} of {len(trials)} cannot run (like: {_example(trials, kind)})" for kind, count in found.head(2).items()
+    ]
+    for column in [c for c in trials if c.startswith("violation_")]:
+        over = int((trials[column] > 0).sum())
+        if over:
+            parts.append(f"{over} break the limit on {column.removeprefix('violation_')}")
+    return "; ".join(parts)
+
+
+def _example(trials: pd.DataFrame, kind: str) -> str:
+    reasons = trials["reason"][~trials["feasible"]]
+    return str(reasons[reasons.str.replace(r"[\d.]+", "N", regex=True) == kind].iloc[0])
 
 
 def sweep_table(table: pd.DataFrame, varied: list[str]) -> str:
@@ -119,24 +139,42 @@ def sweep_table(table: pd.DataFrame, varied: list[str]) -> str:
     return shown.to_string(index=False, max_rows=60)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write .csv or .parquet, whole or not at all."""
+def table_path(path: Path) -> None:
+    """Refuse a path that :func:`write_table` cannot write, before any work is done."""
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {path}: must end in .csv or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write .csv or .parquet, whole or not at all."""
+    table_path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".csv":
-        table.to_csv(temporary, index=False)
-    else:
-        table.to_parquet(temporary, index=False)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({error.strerror})") from None
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def explored(result: Result) -> dict[str, Any]:
+    """An exploration as ``--json`` prints it: the folder, the run, and the reported Pareto points."""
+    return {"folder": str(result.folder), "run": result.run, "pareto": result.reported.to_dict("records")}
 
 
 def inventory() -> dict[str, dict[str, str]]:
     """What is bundled: kind -> name -> one-line summary."""
     from accel_models import summaries
     from dse import space
-    from workloads.pruning import METHODS
+    from workloads.pruning import ffn_channels, method, methods
     from workloads.traces import bundled_traces
     from workloads.zoo import models
 
@@ -145,5 +183,24 @@ def inventory() -> dict[str, dict[str, str]]:
         "traces": bundled_traces(),
         "models": models(),
         "spaces": {name: space.load(name).summary for name in space.names()},
-        "pruning methods": {name: (m.__doc__ or "").strip().splitlines()[0] for name, m in METHODS.items()},
+        "pruning methods": {name: _first_line(type(method(name))) for name in methods()}
+        | {"ffn_channels": _first_line(ffn_channels)},
     }
+
+
+def listing(found: dict[str, dict[str, str]]) -> str:
+    """An inventory for people; prefill and decode traces of one name share a line."""
+    lines = []
+    for kind, entries in found.items():
+        lines += [*([""] if lines else []), f"{kind}:"]
+        shown = {
+            n: s for n, s in entries.items() if not (n.endswith("_decode") and n.removesuffix("_decode") in entries)
+        }
+        for name, summary in shown.items():
+            label = f"{name}[_decode]" if f"{name}_decode" in entries else name
+            lines.append(f"  {label:<36} {summary}".rstrip())
+    return "\n".join(lines)
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
-from workloads.recipe import VARIANTS, Recipe
+from workloads.pruning.pattern import NofM
+from workloads.recipe import CHANNEL_VARIANTS, MATRIX_VARIANTS, VARIANTS, Recipe
 
 MODEL = "smollm2_135m"
 PHASES = {"": {"phase": "prefill", "tokens": 128}, "_decode": {"phase": "decode", "context": 512}}
@@ -21,8 +23,19 @@ def bundled_traces() -> dict[str, str]:
     """Name -> summary of every bundled trace."""
     texts = {"": "prefill of 128 tokens", "_decode": "decode step at 512 cached positions"}
     return {
-        f"{MODEL}_{variant}{suffix}": f"{variant}, {text}" for variant in VARIANTS for suffix, text in texts.items()
+        f"{MODEL}_{variant}{suffix}": f"{_told(variant)}; {text}"
+        for variant in VARIANTS
+        for suffix, text in texts.items()
     }
+
+
+def _told(variant: str) -> str:
+    if variant in CHANNEL_VARIANTS:
+        return f"{CHANNEL_VARIANTS[variant].sparsity:.0%} of the FFN channels removed"
+    if variant not in MATRIX_VARIANTS:
+        return "nothing pruned"
+    method, pattern = MATRIX_VARIANTS[variant]
+    return f"{pattern} kept by {method}" if isinstance(pattern, NofM) else f"{pattern.sparsity:.0%} removed by {method}"
 
 
 def load_trace(source: str | Path) -> Trace:
@@ -36,9 +49,17 @@ def load_trace(source: str | Path) -> Trace:
     if name in bundled_traces():
         return _bundled(name)
     path = Path(source)
-    if path.is_file() or path.with_name(path.name + ".parquet").is_file():
-        return Trace.load(path)
-    raise InputError(f"trace '{name}': no such file or bundled trace, {nearest(name, bundled_traces())}")
+    if path.name and (path.is_file() or path.with_name(path.name + ".parquet").is_file()):
+        if path.is_file() and path.suffix != ".parquet":
+            raise InputError(f"trace '{name}': a trace file ends in .parquet")
+        try:
+            return Trace.load(path)
+        except zipfile.BadZipFile as error:  # of the npz files beside it
+            raise InputError(f"trace '{name}': cannot be read ({error})") from None
+    hint = nearest(name, bundled_traces())
+    if hint.startswith("known"):
+        hint = "'sparchitect list' names the bundled ones"
+    raise InputError(f"trace '{name}': no such file or bundled trace, {hint}")
 
 
 def _bundled(name: str) -> Trace:

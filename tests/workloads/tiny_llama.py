@@ -146,11 +146,12 @@ def reference_nll(weights: dict[str, np.ndarray], tokens: np.ndarray, int8: bool
             mixed = []
             for head in range(HEADS):
                 group = head // (HEADS // KV)
-                turned = _rotate(q[head], position)
+                turned = _cached(_rotate(q[head], position), int8)
                 scores = [float(turned @ keys[group]) / math.sqrt(HEAD_DIM) for keys, _ in cache[layer]]
                 raised = [math.exp(s - max(scores)) for s in scores]
                 values = [values[group] for _, values in cache[layer]]
-                mixed.append(sum(r * v for r, v in zip(raised, values, strict=True)) / sum(raised))
+                probabilities = _cached(np.array(raised) / sum(raised), int8)
+                mixed.append(sum(p * v for p, v in zip(probabilities, values, strict=True)))
             h += _times(blk["attn_output"], np.concatenate(mixed), int8)
             x = _norm(h, blk["ffn_norm"])
             gate = _times(blk["ffn_gate"], x, int8)
