@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sim.counts import COLUMNS
 from sim.designs import Designs, kernel_matrix
+from sim.errors import InputError
 from sim.search import (
     _KIND,
     _REPEATS,
@@ -28,7 +29,7 @@ from sim.search import (
     search_gemm,
     search_vector,
 )
-from sim.sparse_ops import SparseTable, sparse_table
+from sim.sparse_ops import sparse_table
 from sim.trace import Trace
 
 
@@ -106,18 +107,21 @@ class Totals:
         return {name: self.columns[:, i] for i, name in enumerate(COLUMNS)}
 
 
-def run(
-    designs: Designs, trace: Trace, selection: NDArray[np.int64] | None = None, sparse: SparseTable | None = None
-) -> Totals:
+def run(designs: Designs, trace: Trace, selection: NDArray[np.int64] | None = None) -> Totals:
     """Totals of every design over the trace.
 
     ``selection`` [designs or 1, ops a design]: which rows of the trace each design runs, in order (default: all, in
-    order); a trace may hold several variants of an op. ``sparse`` may be handed in to be reused between calls.
+    order); a trace may hold several variants of an op. :class:`InputError` if its shape or its rows do not fit.
     """
-    sparse = sparse or sparse_table(designs, trace)
     size = len(designs)
     if selection is None:
         selection = np.arange(len(trace), dtype=np.int64)[None, :]
+    selection = np.ascontiguousarray(selection, dtype=np.int64)
+    if selection.ndim != 2 or selection.shape[0] not in (1, size) or not selection.shape[1]:
+        raise InputError(f"selection must be [1 or {size} designs, ops], got shape {selection.shape}")
+    if selection.min() < 0 or selection.max() >= len(trace):
+        raise InputError(f"selection must name rows 0..{len(trace) - 1} of the trace")
+    sparse = sparse_table(designs, trace)
     totals = np.zeros((size, N_COLUMNS))
     failed = np.full(size, -1, dtype=np.int64)
     over = np.zeros(size)
@@ -126,16 +130,30 @@ def run(
     return Totals(totals, failed, over)
 
 
-def run_detailed(designs: Designs, trace: Trace) -> tuple[NDArray[np.float64], NDArray, NDArray, int, float]:
-    """One design, op by op: (columns [ops, N_COLUMNS], mappings [ops, MAPPING_COLUMNS], states [ops], failed op,
-    bytes over)."""
-    sparse = sparse_table(designs, trace)
+@dataclass
+class Detail:
+    """One design, op by op: ``columns`` [ops, N_COLUMNS], ``mappings`` [ops, MAPPING_COLUMNS], residency ``states``
+    [ops];
+    ``failed`` is the first op that fits no mapping (-1 if none) by ``over_bytes``; ``sparse`` [ops, SPARSE_COLUMNS] and
+    ``labels`` [ops] say what the machine makes of each op's zeros."""
+
+    columns: NDArray[np.float64]
+    mappings: NDArray[np.float64]
+    states: NDArray[np.int64]
+    failed: int
+    over_bytes: float
+    sparse: NDArray[np.float64]
+    labels: NDArray[np.object_]
+
+
+def run_detailed(designs: Designs, trace: Trace) -> Detail:
+    """The first of ``designs`` over the trace, op by op."""
+    table = sparse_table(designs, trace)
+    sparse = table.values[table.config[0]]
     count = len(trace)
     rows = np.arange(count, dtype=np.int64)
     out = np.zeros((max(count, 2), N_COLUMNS))
     best = np.zeros((count, STATES, MAPPING_COLUMNS))
     states = np.zeros(count, dtype=np.int64)
-    failed, over = _run_one(
-        kernel_matrix(designs)[0], trace.numeric(), rows, sparse.values[sparse.config[0]], out, best, states
-    )
-    return out[:count], best[rows, states], states, failed, over
+    failed, over = _run_one(kernel_matrix(designs)[0], trace.numeric(), rows, sparse, out, best, states)
+    return Detail(out[:count], best[rows, states], states, failed, over, sparse, table.labels[table.config[0]])

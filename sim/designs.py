@@ -48,7 +48,7 @@ _SCALARS = (
     "vector.special_function_lanes",
 )
 _LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "double_buffered")
-_DRAM = ("peak_gb_per_s", "efficiency", "energy_pj_per_bit", "background_mw", "phy_area_mm2", "latency_ns")
+_JOINT = ("dram.", "sparsity.")  # parts whose fields are only right together
 
 
 class Designs:
@@ -74,7 +74,8 @@ class Designs:
         """``machine`` with columns replaced by ``values`` (field path to one value a design, all the same length).
 
         Each distinct value is validated once through :meth:`Accelerator.override`, so bad values raise
-        :class:`InputError`; no machine object is made per design.
+        :class:`InputError`; no machine object is made per design. Fields of ``dram`` and of ``sparsity`` bear on each
+        other and are validated together, per distinct combination.
         """
         size = len(next(iter(values.values()))) if values else 1
         base = _row(machine)
@@ -82,34 +83,21 @@ class Designs:
         for path, given in values.items():
             if len(given) != size:
                 raise InputError(f"sweep: '{path}' has {len(given)} values, the others have {size}")
-            distinct = list(dict.fromkeys(given))
-            position = {v: i for i, v in enumerate(distinct)}
-            which = np.fromiter((position[v] for v in given), dtype=np.int64, count=size)
-            if path.startswith("dram."):
-                continue
-            rows = [_row(machine.override({path: v})) for v in distinct]
+        parts = dict.fromkeys(path.split(".")[0] if path.startswith(_JOINT) else path for path in values)
+        for part in parts:
+            paths = [path for path in values if path == part or path.startswith(f"{part}.")]
+            given = list(zip(*(values[path] for path in paths), strict=True))
+            distinct = {v: i for i, v in enumerate(dict.fromkeys(given))}
+            which = np.fromiter((distinct[v] for v in given), dtype=np.int64, count=size)
+            rows = [_row(machine.override(dict(zip(paths, v, strict=True)))) for v in distinct]
             for name in rows[0]:
                 if any(r[name] != base[name] for r in rows):
-                    columns[name] = np.array([r[name] for r in rows])[which]
-        _apply_dram(columns, machine, values, size)
+                    columns[name] = np.array([r[name] for r in rows], dtype=np.float64)[which]
         return cls(columns)
 
     def take(self, index: np.ndarray) -> Designs:
         """The designs at ``index``."""
         return Designs({name: column[index] for name, column in self.columns.items()})
-
-
-def _apply_dram(
-    columns: dict[str, np.ndarray], machine: Accelerator, values: Mapping[str, Sequence[Any]], size: int
-) -> None:
-    """DRAM fields interact (standard x channels x override), so they are resolved per distinct combination."""
-    paths = [p for p in values if p.startswith("dram.")]
-    if not paths:
-        return
-    combos = list(zip(*(values[p] for p in paths), strict=True))
-    rows = {c: _row(machine.override(dict(zip(paths, c, strict=True)))) for c in dict.fromkeys(combos)}
-    for name in _DRAM:
-        columns[f"dram.{name}"] = np.array([rows[c][f"dram.{name}"] for c in combos])
 
 
 def _row(machine: Accelerator) -> dict[str, float]:

@@ -13,15 +13,15 @@ import numpy as np
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 _AXES = np.array([["mnk".index(c) for c in order] for order in ORDERS], dtype=np.int64)
 LARGEST_LADDER = 40
-GRAIN = 16  # tiles are cut in multiples of this, so that common array sizes fill
+GRAIN = 16  # systolic tiles are cut in multiples of this, so that common array sizes fill
 SMALLEST_STREAM_TILE = 16  # rows of activations; below this a tile is all overhead
 SMALLEST_TILE = 64  # weights are cut no finer, except when the dimension itself is smaller
 
 
 @numba.njit(cache=True)
-def ladder(size: float, smallest: int, out: np.ndarray) -> int:
+def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
     """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to
-    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to the array's grain; returns how
+    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to ``grain``; returns how
     many."""
     out[0] = size
     found = 1
@@ -29,7 +29,7 @@ def ladder(size: float, smallest: int, out: np.ndarray) -> int:
     while step * 2.0 < size:
         step *= 2.0
     while step >= smallest and step < size and found < LARGEST_LADDER:
-        tile = np.ceil(size / np.ceil(size / step) / GRAIN) * GRAIN
+        tile = np.ceil(size / np.ceil(size / step) / grain) * grain
         if tile < out[found - 1]:
             out[found] = tile
             found += 1

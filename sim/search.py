@@ -23,8 +23,19 @@ from sim.designs import (
     D_SPECIAL,
     D_VECTOR,
 )
-from sim.mapping import LARGEST_LADDER, ORDERS, SMALLEST_STREAM_TILE, SMALLEST_TILE, innermost_reuse, ladder, refetch
+from sim.mapping import (
+    GRAIN,
+    LARGEST_LADDER,
+    ORDERS,
+    SMALLEST_STREAM_TILE,
+    SMALLEST_TILE,
+    innermost_reuse,
+    ladder,
+    refetch,
+)
 from sim.memory.traffic import (
+    MODES,
+    S_GRAIN,
     S_NONZEROS,
     S_PACKED_K,
     accumulator_may_bind,
@@ -32,6 +43,7 @@ from sim.memory.traffic import (
     level_bytes,
     on_chip_cycles,
     room,
+    single_use_possible,
     tile_work,
 )
 from sim.trace import position
@@ -43,7 +55,7 @@ _LIVE_IN, _LIVE_OUT, _KIND, _REPEATS = (position(c) for c in ("live_in_bytes", "
 _OBITS = position("output_bits")
 
 STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
-M_CYCLES, M_TILE_M, M_TILE_N, M_TILE_K, M_ORDER, M_BUFFERS, M_DRAM, M_OVERFLOW, M_BYPASS = range(9)
+M_CYCLES, M_TILE_M, M_TILE_N, M_TILE_K, M_ORDER, M_BUFFERS, M_DRAM, M_OVERFLOW, M_MODE = range(9)
 MAPPING_COLUMNS = 9
 _TIE = 1e-9  # weight of DRAM bytes against cycles: breaks ties only
 
@@ -90,8 +102,13 @@ def search_gemm(d, o, s, best):
     """Fill ``best`` [STATES, MAPPING_COLUMNS] with the best mapping of a GEMM in each residency."""
     m, n, k = o[_M], o[_N], o[_K]
     sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
-    count_m = ladder(m, SMALLEST_STREAM_TILE, sizes_m)
-    count_n, count_k = ladder(n, SMALLEST_TILE, sizes_n), ladder(k, SMALLEST_TILE, sizes_k)
+    owned, walked = float(GRAIN), s[S_GRAIN]
+    if d[D_KIND] == 1.0:
+        owned = d[D_ROWS]
+    grain_n, grain_k = (owned, walked) if d[D_KIND] == 0.0 or d[D_ORIENTATION] == 0.0 else (walked, owned)
+    count_m = ladder(m, SMALLEST_STREAM_TILE, GRAIN, sizes_m)
+    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, sizes_n)
+    count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
     score = np.full(STATES, np.inf)
     best[:, M_CYCLES] = np.nan
     best[:, M_OVERFLOW] = np.inf
@@ -101,16 +118,18 @@ def search_gemm(d, o, s, best):
                 tile_m, tile_n, tile_k = sizes_m[im], sizes_n[i_n], sizes_k[ik]
                 trips_m, trips_n, trips_k = np.ceil(m / tile_m), np.ceil(n / tile_n), np.ceil(k / tile_k)
                 cut = (trips_m > 1.0) + (trips_n > 1.0) + (trips_k > 1.0)
-                for bypass in range(2):
-                    w = tile_work(d, o, s, tile_m, tile_n, tile_k, bypass == 0)
+                first = tile_work(d, o, s, tile_m, tile_n, tile_k, 0)
+                modes = len(MODES) if single_use_possible(d, first) else 2
+                for mode in range(modes):
+                    w = tile_work(d, o, s, tile_m, tile_n, tile_k, mode) if mode > 0 else first
+                    if mode == 1 and not accumulator_may_bind(d, first, trips_k):
+                        continue
                     for order in range(len(ORDERS) if cut > 1 else 1):
-                        _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, bypass, best, score)
-                    if not accumulator_may_bind(d, w, trips_k):
-                        break
+                        _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, mode, best, score)
 
 
 @numba.njit(cache=True)
-def _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, bypass, best, score):
+def _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, mode, best, score):
     """Enter one loop order of one tiling into ``best`` and ``score`` [STATES] wherever it wins."""
     trips_m, trips_n, trips_k = np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
     f_in, f_weight, f_out, distance = refetch(order, trips_m, trips_n, trips_k)
@@ -135,7 +154,7 @@ def _try_order(d, o, s, w, tile_m, tile_n, tile_k, order, bypass, best, score):
             score[state] = cycles + _TIE * dram
             found = best[state]
             found[M_CYCLES], found[M_ORDER], found[M_BUFFERS], found[M_DRAM] = cycles, order, buffers, dram
-            found[M_TILE_M], found[M_TILE_N], found[M_TILE_K], found[M_BYPASS] = tile_m, tile_n, tile_k, bypass
+            found[M_TILE_M], found[M_TILE_N], found[M_TILE_K], found[M_MODE] = tile_m, tile_n, tile_k, mode
 
 
 @numba.njit(cache=True)
@@ -143,9 +162,9 @@ def vector_cycles(d, o, state):
     """(vector unit, shared, DRAM) cycles and (read, write) DRAM bytes of a vector op."""
     resident_in, resident_out = (state & 1) > 0, state > 1
     compute = o[_ALU] / d[D_VECTOR] + o[_SPECIAL] / d[D_SPECIAL]
-    shared = (o[_READ] + o[_WRITE]) / d[D_SHARED_BPC]
     read = o[_DRAM_READ] + (0.0 if resident_in else o[_READ])
     write = o[_DRAM_WRITE] + (0.0 if resident_out else o[_WRITE])
+    shared = (o[_READ] + o[_WRITE] + read + write) / d[D_SHARED_BPC]
     return compute, shared, (read + write) / d[D_DRAM_BPC], read, write
 
 
@@ -179,7 +198,7 @@ def account_gemm(d, o, s, mapping, state, out):
     """Add one GEMM's cycles, causes and actions to ``out`` [N_COLUMNS], at its chosen mapping; times its repeats."""
     resident_in, resident_out = (state & 1) > 0, state > 1
     tile_m, tile_n, tile_k = mapping[M_TILE_M], mapping[M_TILE_N], mapping[M_TILE_K]
-    w = tile_work(d, o, s, tile_m, tile_n, tile_k, mapping[M_BYPASS] == 0.0)
+    w = tile_work(d, o, s, tile_m, tile_n, tile_k, int(mapping[M_MODE]))
     order = int(mapping[M_ORDER])
     trips_m, trips_n, trips_k = np.ceil(o[_M] / tile_m), np.ceil(o[_N] / tile_n), np.ceil(o[_K] / tile_k)
     f_in, f_weight, f_out, _ = refetch(order, trips_m, trips_n, trips_k)
@@ -189,7 +208,7 @@ def account_gemm(d, o, s, mapping, state, out):
     buffers = int(mapping[M_BUFFERS])
     total = gemm_cycles(d, o, s, w, b, buffers, reused, reuse, f_weight, resident_in, resident_out)
     r = o[_REPEATS]
-    c1, c2, c3, c4 = on_chip_cycles(d, w[1], b)
+    c1, c2, c3, c4 = on_chip_cycles(d, w, b)
     drain = max(w[2], 0.0) * (w[0] if buffers == 1 else 1.0) + min(w[2], 0.0)
     out[C_COMPUTE] += r * w[3]
     out[C_EDGE] += r * (w[4] - w[3])
@@ -207,7 +226,7 @@ def account_gemm(d, o, s, mapping, state, out):
     out[A_MACS] += r * macs
     out[A_IDLE] += r * max(0.0, total * d[D_ROWS] * d[D_COLS] - macs)
     if d[D_KIND] == 1.0:
-        out[A_FRONT] += r * o[_BATCH] * np.ceil(o[_M] / d[D_COLS]) * s[S_NONZEROS]
+        out[A_FRONT] += r * o[_BATCH] * w[19] * s[S_NONZEROS]
         if d[D_ORIENTATION] == 1.0:
             out[A_SCATTER] += r * macs
     for i in range(10):
@@ -227,8 +246,8 @@ def account_vector(d, o, state, out):
     out[A_VECTOR] += r * o[_ALU]
     out[A_SPECIAL] += r * o[_SPECIAL]
     out[A_IDLE] += r * total * d[D_ROWS] * d[D_COLS]
-    out[A_SHARED_READ] += r * (o[_READ] + (0.0 if state > 1 else o[_WRITE]))
-    out[A_SHARED_READ + 1] += r * (o[_WRITE] + (0.0 if (state & 1) > 0 else o[_READ]))
+    out[A_SHARED_READ] += r * (o[_READ] + write)
+    out[A_SHARED_READ + 1] += r * (o[_WRITE] + read)
     out[A_DRAM_READ] += r * read
     out[A_DRAM_WRITE] += r * write
     out[0] += r * total

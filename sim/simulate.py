@@ -14,12 +14,12 @@ from sim.cost import area as area_model
 from sim.cost import energy as energy_model
 from sim.cost.labels import labels
 from sim.counts import ACTIONS, CAUSES, COLUMNS
-from sim.designs import Designs
+from sim.designs import KINDS, ORIENTATIONS, Designs
 from sim.errors import InputError, nearest
 from sim.mapping import nest
+from sim.memory.traffic import S_CUT_PASS, S_PASS
 from sim.report import Report
 from sim.search import M_BUFFERS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
-from sim.sparse_ops import SparseTable, sparse_table
 from sim.spec import Accelerator
 from sim.trace import Trace
 
@@ -39,11 +39,11 @@ def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Re
     ok, reasons = feasible(designs, trace)
     if not ok[0]:
         raise InputError(f"{machine.name} cannot run {trace.name}: {reasons[0]}")
-    columns, mappings, states, failed, over = analytic.run_detailed(designs, trace)
-    if failed >= 0:
-        raise InputError(f"{machine.name} cannot run {trace.name}: {_overflow(trace, failed, over, machine)}")
-    if engine == "timeline":
-        columns = timeline.run_detailed(designs, trace, columns, mappings, states)
+    detail = analytic.run_detailed(designs, trace)
+    if detail.failed >= 0:
+        overflow = _overflow(trace, detail.failed, detail.over_bytes, machine)
+        raise InputError(f"{machine.name} cannot run {trace.name}: {overflow}")
+    columns = timeline.run_detailed(designs, trace, detail) if engine == "timeline" else detail.columns
     counts = {name: columns[:, i].sum(keepdims=True) for i, name in enumerate(COLUMNS)}
     energy = {k: float(v[0]) for k, v in energy_model.energy(designs, counts, counts["cycles"]).items()}
     area = {k: float(v[0]) for k, v in area_model.area(designs).items()}
@@ -54,11 +54,11 @@ def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Re
         trace=trace.name,
         engine=engine,
         clock_ghz=machine.clock_ghz,
-        table=_table(designs, trace, columns, mappings, states),
+        table=_table(designs, trace, columns, detail),
         energy=energy,
         area=area,
         peak_macs_per_cycle=machine.array.rows * machine.array.cols,
-        notes=labels(machine) + _sparse_notes(designs, trace),
+        notes=labels(machine) + _sparse_notes(detail, trace),
         provenance={"version": __version__, "config_hash": machine.config_hash(), "trace": trace.meta},
     )
 
@@ -69,9 +69,9 @@ def _overflow(trace: Trace, failed: int, over: float, machine: Accelerator) -> s
     return f"op {name} fits no mapping, memory.{level} overflows by at least {int(np.ceil(over))} bytes"
 
 
-def _table(designs: Designs, trace: Trace, columns: NDArray, mappings: NDArray, states: NDArray) -> pd.DataFrame:
+def _table(designs: Designs, trace: Trace, columns: NDArray[np.float64], detail: analytic.Detail) -> pd.DataFrame:
     """One row an op: what it is, its cycles and causes and actions, its mapping."""
-    ops = trace.ops
+    ops, mappings, states = trace.ops, detail.mappings, detail.states
     table = ops[["name", "kind", "matrix_type", "layer", "batch", "m", "n", "k", "repeats"]].reset_index(drop=True)
     for i, name in enumerate(COLUMNS):
         table[name] = columns[:, i]
@@ -89,14 +89,25 @@ def _table(designs: Designs, trace: Trace, columns: NDArray, mappings: NDArray, 
     table["mapping"] = texts
     table["input_resident"] = (states & 1) > 0
     table["output_resident"] = states > 1
-    table["weights_are"] = sparse_table(designs, trace).labels[0]
+    table["weights_are"] = _weights(designs, detail, ops)
     return table
 
 
-def _sparse_notes(designs: Designs, trace: Trace) -> list[str]:
-    found = sorted(
-        {str(label) for label in sparse_table(designs, trace).labels[0] if str(label).startswith("estimate")}
-    )
+def _weights(designs: Designs, detail: analytic.Detail, ops: pd.DataFrame) -> NDArray[np.object_]:
+    """How each op's lane cycles were found; a mapping that cuts the lanes' walk bounds a FIFO or full barrier from
+    above."""
+    labels = detail.labels.copy()
+    if designs["array.kind"][0] == KINDS["lanes"]:
+        inputs_walked = designs["sparsity.orientation"][0] == ORIENTATIONS["output"]
+        walked, column = ("k", M_TILE_K) if inputs_walked else ("n", M_TILE_N)
+        cut = detail.mappings[:, column] < ops[walked].to_numpy()
+        bound = cut & (detail.sparse[:, S_CUT_PASS] != detail.sparse[:, S_PASS]) & (labels != "dense")
+        labels[bound] = labels[bound] + ", upper bound where tiles cut it"
+    return labels
+
+
+def _sparse_notes(detail: analytic.Detail, trace: Trace) -> list[str]:
+    found = sorted({str(label) for label in detail.labels if str(label).startswith("estimate")})
     drawn = sorted({str(s) for s in trace.ops["sparsity_label"] if str(s) not in ("dense", "mask")})
     return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn]
 
@@ -132,7 +143,6 @@ def evaluate(
     designs: Designs,
     trace: Trace,
     selection: NDArray[np.int64] | None = None,
-    sparse: SparseTable | None = None,
 ) -> Evaluation:
     """Evaluate every design by the analytic engine, no Python loop over designs.
 
@@ -140,7 +150,7 @@ def evaluate(
     energy_without_leakage_pj, area_mm2, dram_bytes, one ``stall_*`` a cause (cycles), feasible, reason.
     """
     ok, reasons = feasible(designs, trace)
-    totals = analytic.run(designs, trace, selection, sparse)
+    totals = analytic.run(designs, trace, selection)
     for i in np.flatnonzero((totals.failed >= 0) & ok):
         ok[i] = False
         row = int(

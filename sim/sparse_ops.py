@@ -8,13 +8,17 @@ from the profile when the design is on its grid, from walking the mask when the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, Designs
+from sim.mapping import GRAIN
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
+    S_CUT_PASS,
+    S_GRAIN,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
@@ -72,15 +76,20 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     fetched = ops["stored_elements"].to_numpy(dtype=np.float64) / np.maximum(n * k, 1.0)
     dense = n * k * bits / 8.0
     stored, room, packed = dense.copy(), dense.copy(), k.copy()
+    out[:, S_GRAIN] = GRAIN
     if c["sparsity.format"] == FORMATS["bitmap"]:
-        stored = np.where(is_weight, formats.bytes_of("bitmap", n, k, nonzeros, bits), dense)
+        bitmap = formats.bytes_of("bitmap", n, k, nonzeros, bits)
+        stored = np.where(is_weight, np.minimum(bitmap, dense), dense)  # a matrix too dense for a bitmap goes without
         room = np.where(is_weight, formats.bytes_of("bitmap", n, k, n * k, bits), dense)
     elif c["sparsity.format"] == FORMATS["n_of_m"]:
         kept, group = int(c["sparsity.n"]), int(c["sparsity.m"])
         column = f"group{group}_max"
         fits = is_weight & ((ops[column].to_numpy() <= kept) if column in ops else False)
-        stored = room = np.where(fits, formats.bytes_of("n_of_m", n, k, nonzeros, bits, n_of_m=(kept, group)), dense)
+        compressed = formats.bytes_of("n_of_m", n, k, nonzeros, bits, n_of_m=(kept, group))
+        fits &= (kept * np.ceil(k / group) <= k) & (compressed <= dense)
+        stored = room = np.where(fits, compressed, dense)
         packed = np.where(fits, kept * np.ceil(k / group), k)
+        out[:, S_GRAIN] = max(GRAIN, group)
     out[:, S_NONZEROS] = nonzeros
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = stored * fetched
@@ -88,43 +97,63 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_ARRAY_BYTES] = stored
     labels = np.where(packed < k, "n:m", "dense").astype(object)
     if c["array.kind"] == KINDS["lanes"]:
-        out[:, S_RESTART] = 2.0 if c["sparsity.fifo_depth"] else 1.0
         labels = _lane_cycles(c, trace, out)
     return labels
+
+
+CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet at the cuts
 
 
 def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cycles of one pass of all lane groups over the weights, for every op; labels say how they were found."""
     ops = trace.ops
+    depth: int | str = "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"])
+    fifo = int(c["sparsity.fifo_depth"])
     owner, walked = ("n", "k") if c["sparsity.orientation"] == ORIENTATIONS["output"] else ("k", "n")
-    groups = np.ceil(ops[owner].to_numpy(dtype=np.float64) / c["lanes"])
-    out[:, S_PASS] = groups * (ops[walked].to_numpy(dtype=np.float64) + out[:, S_RESTART])
+    owners = ops[owner].to_numpy(dtype=np.float64)
+    groups, positions = np.ceil(owners / c["lanes"]), ops[walked].to_numpy(dtype=np.float64)
+    out[:, S_RESTART] = 2.0 if fifo else 1.0
+    out[:, S_GRAIN] = CUT_DEPTH if depth == "full" else depth
+    out[:, S_PASS] = groups * (positions + out[:, S_RESTART])
+    out[:, S_CUT_PASS] = groups * (positions + 1.0)
     labels = np.full(len(trace), "dense", dtype=object)
     rows = np.flatnonzero(ops["profile"].to_numpy() >= 0)
     if not len(rows):
         return labels
-    which = ops["profile"].to_numpy(dtype=np.int64)[rows]
     settings = {
         "lanes": int(c["lanes"]),
-        "barrier_depth": "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"]),
+        "barrier_depth": depth,
         "orientation": _NAMES["orientation"][c["sparsity.orientation"]],
         "assignment": _NAMES["assignment"][c["sparsity.assignment"]],
-        "fifo_depth": int(c["sparsity.fifo_depth"]),
+        "fifo_depth": fifo,
         "empty_tile_cycles": int(c["sparsity.empty_tile_cycles"]),
     }
+    out[rows, S_PASS], label = _one_pass(trace, rows, settings, owners[rows])
+    out[rows, S_CUT_PASS] = out[rows, S_PASS]
+    labels[rows] = label
+    if depth == "full" or fifo:
+        cut = settings | {"barrier_depth": CUT_DEPTH if depth == "full" else depth, "fifo_depth": 0}
+        out[rows, S_CUT_PASS] = _one_pass(trace, rows, cut, owners[rows])[0]
+    return labels
+
+
+def _one_pass(
+    trace: Trace, rows: NDArray[np.int64], settings: dict[str, Any], owners: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], str]:
+    """Cycles of the ops ``rows``, which have masks, and how they were found."""
     assert trace.profiles is not None
+    which = trace.ops["profile"].to_numpy(dtype=np.int64)[rows]
     known = trace.profiles.cycles(**settings)
     if known is not None:
-        out[rows, S_PASS], labels[rows] = known[which], "profile (exact)"
-    elif trace.masks is not None:
-        out[rows, S_PASS] = [lanes.walk(trace.masks[i], **settings) for i in which]
-        labels[rows] = "mask walked (exact)"
-    elif trace.counts is not None:
-        out[rows, S_PASS] = [estimate.from_counts(trace.counts[i], **settings) for i in which]
-        labels[rows] = "estimate: maximum entropy from row and column counts"
-    else:
-        out[rows, S_PASS] = estimate.from_density(
-            out[rows, S_NONZEROS], ops[owner].to_numpy(dtype=np.float64)[rows], settings["lanes"], out[rows, S_RESTART]
-        )
-        labels[rows] = "estimate: density, lanes assumed balanced"
-    return labels
+        return known[which].astype(np.float64), "profile (exact)"
+    if trace.masks is not None:
+        return np.array(
+            [lanes.walk(trace.masks[i], **settings) for i in which], dtype=np.float64
+        ), "mask walked (exact)"
+    if trace.counts is not None:
+        found = np.array([estimate.from_counts(trace.counts[i], **settings) for i in which], dtype=np.float64)
+        return found, "estimate: maximum entropy from row and column counts"
+    restart = 2.0 if settings["fifo_depth"] else 1.0
+    nonzeros = trace.ops["nonzeros"].to_numpy(dtype=np.float64)[rows]
+    found = estimate.from_density(nonzeros, owners, settings["lanes"], restart)
+    return found, "estimate: density, lanes assumed balanced"

@@ -68,8 +68,8 @@ class Sparsity(_Part):
         if value is None:
             return None
         n, _, m = str(value).partition(":")
-        if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
-            raise ValueError("n_of_m must look like '2:4' with 0 < n < m <= 32")
+        if not (n.isdigit() and m.isdigit() and int(m) in (4, 8, 16, 32) and 0 < int(n) < int(m)):
+            raise ValueError("n_of_m must look like '2:4' with 0 < n < m and m one of 4, 8, 16, 32")
         return f"{int(n)}:{int(m)}"
 
     @field_validator("barrier_depth")

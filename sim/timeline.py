@@ -11,13 +11,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.analytic import Detail
 from sim.compute.array_work import lanes_work
-from sim.counts import COLUMNS, INDEX
+from sim.counts import INDEX
 from sim.designs import D_DRAM_BPC, D_KIND, Designs, kernel_matrix
 from sim.mapping import _AXES, refetch
 from sim.memory.schedule import walk
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
+    S_CUT_PASS,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
@@ -28,8 +30,7 @@ from sim.memory.traffic import (
     on_chip_cycles,
     tile_work,
 )
-from sim.search import C_DEPENDENCY, C_DRAM, M_BUFFERS, M_BYPASS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
-from sim.sparse_ops import sparse_table
+from sim.search import C_DEPENDENCY, C_DRAM, M_BUFFERS, M_CYCLES, M_MODE, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
 from sim.trace import Trace, position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
@@ -48,6 +49,7 @@ def _pass_cycles(d, o, s, mapping):
         o[_K],
         s[S_NONZEROS],
         s[S_PASS],
+        s[S_CUT_PASS],
         s[S_RESTART],
         mapping[M_TILE_M],
         mapping[M_TILE_N],
@@ -86,9 +88,9 @@ def _tiles(d, o, s, mapping, state):
         part[_M], part[_N], part[_K] = m, n, k
         for column in (S_NONZEROS, S_STORED_BYTES, S_ROOM_BYTES, S_ARRAY_BYTES):
             weights[column] = s[column] * share
-        weights[S_PASS] = one_pass * share
+        weights[S_PASS] = weights[S_CUT_PASS] = one_pass * share
         weights[S_PACKED_K] = np.ceil(k * s[S_PACKED_K] / sizes[2])
-        w = tile_work(d, part, weights, m, n, k, mapping[M_BYPASS] == 0.0)
+        w = tile_work(d, part, weights, m, n, k, int(mapping[M_MODE]))
         new_item = place != old[3]
         new_in = new_item or now[0] != old[0] or now[2] != old[2]
         new_weight = new_item or now[1] != old[1] or now[2] != old[2]
@@ -104,34 +106,29 @@ def _tiles(d, o, s, mapping, state):
         )
         load[at] = moved[8] / d[D_DRAM_BPC]
         store[at] = moved[9] / d[D_DRAM_BPC]
-        compute[at] = on_chip_cycles(d, w[1], moved)[3]
+        compute[at] = on_chip_cycles(d, w, moved)[3]
         drain = w[2]
         old[0], old[1], old[2], old[3] = now[0], now[1], now[2], place
     return load, compute, store, drain
 
 
-def run_detailed(
-    designs: Designs, trace: Trace, columns: np.ndarray, mappings: np.ndarray, states: np.ndarray
-) -> np.ndarray:
-    """``columns`` of engine 1 with every GEMM's cycles replaced by the walked ones; the causes still add up.
+def run_detailed(designs: Designs, trace: Trace, detail: Detail) -> np.ndarray:
+    """Engine 1's columns [ops, N_COLUMNS] with every GEMM's cycles replaced by the walked ones; the causes still add
+    up.
 
     The difference between walked and averaged tiles is DRAM waiting (if positive, or as far as there is any) and then
     dependency: the same two causes that the closed form fills last.
     """
     d = kernel_matrix(designs)[0]
     ops = trace.numeric()
-    sparse = sparse_table(designs, trace)
-    values = sparse.values[sparse.config[0]]
-    out = columns.copy()
+    out = detail.columns.copy()
     for i in range(len(trace)):
         if ops[i, _KIND] == 1.0:
             continue
-        end, _, _ = gemm_times(d, ops[i], values[i], mappings[i], int(states[i]))
-        averaged = mappings[i, 0]
-        difference = (end - averaged) * ops[i, _REPEATS]
+        end, _, _ = gemm_times(d, ops[i], detail.sparse[i], detail.mappings[i], int(detail.states[i]))
+        difference = (end - detail.mappings[i, M_CYCLES]) * ops[i, _REPEATS]
         out[i, INDEX["cycles"]] += difference
         _book(out[i], difference)
-    assert out.shape[1] == len(COLUMNS)
     return out
 
 

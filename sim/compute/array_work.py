@@ -2,8 +2,7 @@
 
 Counts are sums over all tiles of one batch item, edge tiles at their true size. Systolic equations are
 :mod:`sim.compute.systolic`'s; lane cycles are handed in per pass over the weights (:mod:`sim.sparsity.lanes`) and
-repeat for every group of ``cols`` activation vectors. Cutting the dimension that lanes walk along restarts every lane
-group: one cycle without a FIFO, two with one.
+repeat for every group of ``cols`` activation vectors.
 """
 
 from __future__ import annotations
@@ -70,9 +69,15 @@ def _down(packed_k: float, tile_k: float, ratio: float, rows: float) -> float:
 
 
 @numba.njit(cache=True)
-def lanes_work(d, m, n, k, nonzeros, pass_cycles, restart, tile_m, tile_n, tile_k):
+def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, tile_m, tile_n, tile_k):
     """As :func:`systolic_work`, plus cycles without fill: (cycles, edge cycles, cycles without restarts, weight passes,
-    input passes, partial-sum write passes)."""
+    input passes, partial-sum write passes).
+
+    ``pass_cycles``: one pass with every walk uncut, ``restart`` cycles of it a lane group's start. Cutting the walked
+    dimension (at barriers, see ``sim.search``) drains the FIFO at every cut: ``cut_cycles``, a pass without FIFO,
+    bounds
+    that from above and is exact where there is no FIFO. Input lanes add into every output once per lane group.
+    """
     lanes, vectors = d[D_ROWS], d[D_COLS]
     trips_n, trips_k = np.ceil(n / tile_n), np.ceil(k / tile_k)
     vector_groups = _pieces(m, tile_m, vectors)
@@ -81,10 +86,11 @@ def lanes_work(d, m, n, k, nonzeros, pass_cycles, restart, tile_m, tile_n, tile_
         input_passes, output_passes = lane_groups, trips_k
     else:
         owned, lane_groups, walks = k, _pieces(k, tile_k, lanes), trips_n
-        input_passes, output_passes = trips_n, trips_k
+        input_passes, output_passes = trips_n, lane_groups
+    one_pass, start = (cut_cycles, 1.0) if walks > 1.0 else (pass_cycles, restart)
     groups = np.ceil(owned / lanes)
     restarts = (lane_groups - groups) + groups * (walks - 1.0)
-    cycles = vector_groups * (pass_cycles + restart * restarts)
-    balanced = vector_groups * max(0.0, pass_cycles - restart * groups)
+    cycles = vector_groups * (one_pass + start * restarts)
+    balanced = vector_groups * max(0.0, one_pass - start * groups)
     edge = min(balanced, vector_groups * nonzeros / lanes * (groups * lanes / owned))
     return cycles, edge, balanced, vector_groups, input_passes, output_passes

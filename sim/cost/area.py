@@ -10,8 +10,8 @@ A lane front end, for tiles of T positions, P lanes, V activation vectors and a 
 - input lanes: V crossbars P x P that scatter products into T x V accumulators, and an activation register per PE;
 - the FIFO: D more tiles of the lanes' bitmaps and weights, and of the shared activations or accumulators.
 
-A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T,
-since lanes may be T positions apart.
+A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T, and
+the multiplexer all T (D + 1), since lanes may be that far apart. A FIFO entry is a whole tile.
 """
 
 from __future__ import annotations
@@ -97,6 +97,16 @@ def select_um2(designs: Designs) -> Floats:
     return units.multiplexer(scanned_positions(designs), designs["array.activation_bits"])
 
 
+def _reach_um2(designs: Designs) -> Floats:
+    """That multiplexer's cells: lanes may be a tile and the FIFO's tiles apart, so it reaches over all of their
+    windows.
+
+    Its energy a selection is :func:`select_um2`'s: one path switches, whatever the reach.
+    """
+    reach = tile_positions(designs) * (1 + designs["sparsity.fifo_depth"])
+    return units.multiplexer(reach, designs["array.activation_bits"])
+
+
 def crossbar_um2(designs: Designs) -> Floats:
     """One vector's crossbar from input lanes to accumulators; it carries products."""
     return units.crossbar(designs["array.rows"], designs["array.weight_bits"] + designs["array.activation_bits"])
@@ -117,13 +127,14 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     window = units.registers(tile * vectors * activation)
     operands = np.where(
         output,
-        window + lanes * vectors * select_um2(designs),
+        window + lanes * vectors * _reach_um2(designs),
         units.registers(lanes * vectors * activation),
     )
     accumulators = units.registers(tile * vectors * designs["array.accumulator_bits"])
     scatter = np.where(lane_array & ~output, vectors * crossbar_um2(designs) + accumulators, 0.0)
     shared_tile = np.where(output, window, accumulators)
-    fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * lane_tile + shared_tile), 0.0)
+    whole_tile = units.registers(tile * (1 + designs["array.weight_bits"]))
+    fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * whole_tile + shared_tile), 0.0)
     decodes = designs["sparsity.format"] == FORMATS["bitmap"]
     decoder = np.where(decodes, lanes * units.encoder(constant("decoder_positions")), 0.0)
     return np.where(lane_array, lanes * per_lane + operands, decoder), scatter, fifo

@@ -38,14 +38,19 @@ _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
 _ABITS, _OBITS, _PBITS = (position(c) for c in ("activation_bits", "output_bits", "accumulator_bits"))
 
 # Sparse-configuration columns of one op (built in sim/sparse_ops.py)
-S_NONZEROS, S_PACKED_K, S_STORED_BYTES, S_ROOM_BYTES, S_PASS, S_RESTART, S_ARRAY_BYTES = range(7)
-SPARSE_COLUMNS = 7
+S_NONZEROS, S_PACKED_K, S_STORED_BYTES, S_ROOM_BYTES, S_PASS, S_RESTART, S_ARRAY_BYTES, S_CUT_PASS, S_GRAIN = range(9)
+SPARSE_COLUMNS = 9
+
+
+MODES = ("default", "accumulator bypassed", "buffers used singly", "accumulator bypassed, buffers used singly")
+"""How array buffers are used: partial sums may bypass a slow accumulator, and a double-buffered level that holds only
+one tile may be used as a single one. Both are the mapping's choice, so that more of either never slows an op down."""
+BYPASS_ACCUMULATOR, SINGLE_USE = 1, 2
 
 
 @numba.njit(cache=True)
-def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
-    """All that a choice of tile sizes decides. Cycles and byte totals include the batch. ``hold_sums``: partial sums go
-    to the accumulator if it holds a tile's; a mapping may bypass a slow one."""
+def tile_work(d, o, s, tile_m, tile_n, tile_k, mode):
+    """All that a choice of tile sizes and of :data:`MODES` decides. Cycles and byte totals include the batch."""
     batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
     if d[D_KIND] == 0:
         cycles, drain, full_folds, weight_passes, input_passes, output_passes = systolic_work(
@@ -56,7 +61,7 @@ def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
         ideal = m * n * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS])
     else:
         cycles, edge, unfilled, weight_passes, input_passes, output_passes = lanes_work(
-            d, m, n, k, s[S_NONZEROS], s[S_PASS], s[S_RESTART], tile_m, tile_n, tile_k
+            d, m, n, k, s[S_NONZEROS], s[S_PASS], s[S_CUT_PASS], s[S_RESTART], tile_m, tile_n, tile_k
         )
         drain = 0.0
         ideal = m * s[S_NONZEROS] / (d[D_ROWS] * d[D_COLS])
@@ -69,9 +74,11 @@ def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
     weight_reads = batch * s[S_ARRAY_BYTES] * weight_passes
     input_reads = batch * m * k * o[_ABITS] / 8.0 * input_passes
     psum_writes = batch * m * n * psum_bytes * output_passes
-    weight_held = d[D_WBUF] >= weight_tile * (1.0 + d[D_WBUF_DB]) and d[D_WBUF] > 0.0
-    input_held = d[D_IBUF] >= input_tile * (1.0 + d[D_IBUF_DB]) and d[D_IBUF] > 0.0
-    psum_held = hold_sums and d[D_ACC] >= psum_tile * (1.0 + d[D_ACC_DB]) and d[D_ACC] > 0.0
+    single = mode >= SINGLE_USE
+    weight_held, weight_db = _held(d[D_WBUF], d[D_WBUF_DB], weight_tile, single)
+    input_held, input_db = _held(d[D_IBUF], d[D_IBUF_DB], input_tile, single)
+    psum_held, psum_db = _held(d[D_ACC], d[D_ACC_DB], psum_tile, single)
+    psum_held = psum_held and mode % 2 != BYPASS_ACCUMULATOR
     return (
         tiles,
         batch * cycles,
@@ -89,7 +96,34 @@ def tile_work(d, o, s, tile_m, tile_n, tile_k, hold_sums):
         weight_held,
         input_held,
         psum_held,
+        weight_db,
+        input_db,
+        psum_db,
+        weight_passes,
     )
+
+
+@numba.njit(cache=True)
+def _held(capacity, double_buffered, tile, single):
+    """(whether an array buffer holds a tile, whether it is then double buffered)."""
+    if capacity <= 0.0 or capacity < tile:
+        return False, double_buffered > 0.0
+    if double_buffered > 0.0 and capacity < 2.0 * tile:
+        return single, not single
+    return True, double_buffered > 0.0
+
+
+@numba.njit(cache=True)
+def single_use_possible(d, w):
+    """Whether some double-buffered array buffer holds one tile but not two."""
+    for capacity, double_buffered, tile in (
+        (d[D_WBUF], d[D_WBUF_DB], w[7]),
+        (d[D_IBUF], d[D_IBUF_DB], w[6]),
+        (d[D_ACC], d[D_ACC_DB], w[9]),
+    ):
+        if double_buffered > 0.0 and tile <= capacity < 2.0 * tile:
+            return True
+    return False
 
 
 @numba.njit(cache=True)
@@ -97,7 +131,7 @@ def accumulator_may_bind(d, w, trips_k):
     """Whether a held tile's partial sums could take the accumulator longer than the array computes."""
     if not w[15]:
         return False
-    return d[D_ACC_DB] == 0.0 or 2.0 * w[12] * (1.0 + trips_k) > d[D_ACC_BPC] * w[1]
+    return not w[18] or 2.0 * w[12] * (1.0 + trips_k) > d[D_ACC_BPC] * w[1]
 
 
 @numba.njit(cache=True)
@@ -175,16 +209,16 @@ def _add_level(cycles, moved, bandwidth, double_buffered):
     if moved <= 0.0:
         return cycles
     busy = moved / bandwidth
-    return max(cycles, busy) if double_buffered > 0.0 else cycles + busy
+    return max(cycles, busy) if double_buffered else cycles + busy
 
 
 @numba.njit(cache=True)
-def on_chip_cycles(d, cycles, b):
+def on_chip_cycles(d, w, b):
     """Cycles after each on-chip level in turn: shared, weight buffer, input buffer, accumulator."""
-    c1 = _add_level(cycles, b[0] + b[1], d[D_SHARED_BPC], d[D_SHARED_DB])
-    c2 = _add_level(c1, b[2] + b[3], d[D_WBUF_BPC], d[D_WBUF_DB])
-    c3 = _add_level(c2, b[4] + b[5], d[D_IBUF_BPC], d[D_IBUF_DB])
-    return c1, c2, c3, _add_level(c3, b[6] + b[7], d[D_ACC_BPC], d[D_ACC_DB])
+    c1 = _add_level(w[1], b[0] + b[1], d[D_SHARED_BPC], d[D_SHARED_DB] > 0.0)
+    c2 = _add_level(c1, b[2] + b[3], d[D_WBUF_BPC], w[16])
+    c3 = _add_level(c2, b[4] + b[5], d[D_IBUF_BPC], w[17])
+    return c1, c2, c3, _add_level(c3, b[6] + b[7], d[D_ACC_BPC], w[18])
 
 
 @numba.njit(cache=True)
@@ -195,7 +229,7 @@ def gemm_cycles(d, o, s, w, b, buffers, reused, reuse, weight_fetches, resident_
     outputs), ``reuse`` its trips: it moves only every ``reuse``-th tile, in a burst.
     """
     tiles, bus = w[0], d[D_DRAM_BPC]
-    busy = on_chip_cycles(d, w[1], b)[3]
+    busy = on_chip_cycles(d, w, b)[3]
     load, store = b[8] / bus / tiles, b[9] / bus / tiles
     weights = o[_BATCH] * s[S_STORED_BYTES] * weight_fetches / bus
     inputs = 0.0 if resident_in else w[6] / bus

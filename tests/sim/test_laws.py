@@ -11,6 +11,7 @@ from accel_models import accelerator, names
 from sim.counts import CAUSES
 from sim.designs import Designs
 from sim.simulate import evaluate, simulate
+from sim.sparsity import lanes
 from sim.trace import Sparsity, gemm
 
 MACHINES = names()
@@ -136,3 +137,54 @@ def test_infeasible_is_data_with_a_reason():
     assert "clock_ghz" in table["reason"][1] and np.isnan(table["cycles"][1])
     tiny = cycles_of(accelerator("dense_ws"), work((64, 300, 200)), "memory.shared.capacity_kib", [1.0, 512.0])
     assert tiny["feasible"].tolist() == [False, True] and "overflows by at least" in tiny["reason"][0]
+
+
+@pytest.mark.parametrize("level", ["shared", "weight_buffer", "input_buffer", "accumulator"])
+@pytest.mark.parametrize("name", MACHINES)
+@settings(max_examples=8, deadline=None)
+@given(shape=dims, capacity=st.sampled_from([16.0, 96.0, 512.0]), bandwidth=st.sampled_from([12.8, 51.2]))
+def test_a_second_buffer_is_never_slower(name, level, shape, capacity, bandwidth):
+    machine = accelerator(name).override(
+        {f"memory.{level}.capacity_kib": capacity, f"memory.{level}.bandwidth_gb_per_s": bandwidth}
+    )
+    single, double = cycles_of(machine, work(shape), f"memory.{level}.double_buffered", [False, True])["cycles"]
+    assert np.isnan(single) or double <= single * (1 + 1e-9)
+
+
+def test_input_lanes_pay_for_their_sums_once_a_lane_group():
+    """576 inputs on 32 input lanes are 18 groups, each adding into every one of the 32 x 1536 outputs (4 bytes a sum)."""
+    fields = {"sparsity.orientation": "input", "memory.accumulator.capacity_kib": 4096}
+    machine = accelerator("sparse_lanes").override(fields)
+    table = simulate(machine, gemm(m=32, k=576, n=1536, sparsity=0.5)).table
+    assert table["accumulator_write_bytes"][0] == pytest.approx(18 * 32 * 1536 * 4)
+    assert table["scatter_ops"][0] == table["macs"][0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 64), st.integers(64, 700), st.integers(64, 700)),
+    rows=st.sampled_from([8, 32, 128]),
+    depth=st.sampled_from([16, 64, 256, "full"]),
+    capacity=st.sampled_from([64.0, 256.0, 4096.0]),
+)
+def test_cut_lanes_never_beat_walking_the_tiles(shape, rows, depth, capacity):
+    """Tiles of lanes are whole lane groups and whole barriers: the array's cycles are what walking every tile gives."""
+    m, k, n = shape
+    mask = np.random.default_rng(7).random((n, k)) < 0.5
+    machine = accelerator("sparse_lanes").override(
+        {"array.rows": rows, "sparsity.barrier_depth": depth, "sparsity.fifo_depth": 0}
+        | {"memory.shared.capacity_kib": capacity}
+    )
+    table = evaluate(Designs.from_machines([machine]), gemm(m=m, k=k, n=n, sparsity=mask)).table
+    if not table["feasible"][0]:
+        return
+    row = simulate(machine, gemm(m=m, k=k, n=n, sparsity=mask)).table.iloc[0]
+    tile_m, tile_n, tile_k = (int(x) for x in row["mapping"].split("[")[1].split(",")[0].split("x"))
+    walked = 0
+    for n0 in range(0, n, tile_n):
+        for k0 in range(0, k, tile_k):
+            walked += lanes.walk(mask[n0 : n0 + tile_n, k0 : k0 + tile_k], rows, depth)
+    vectors = sum(-(-min(tile_m, m - m0) // machine.array.cols) for m0 in range(0, m, tile_m))
+    array = row["compute"] + row["edge"] + row["imbalance"] + row["fill_drain"]
+    exact = depth != "full" or tile_k >= k
+    assert array == pytest.approx(vectors * walked) if exact else array >= vectors * walked - 1e-6
