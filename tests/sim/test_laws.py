@@ -152,8 +152,9 @@ def test_a_second_buffer_is_never_slower(name, level, shape, capacity, bandwidth
 
 
 def test_input_lanes_pay_for_their_sums_once_a_lane_group():
-    """576 inputs on 32 input lanes are 18 groups, each adding into every one of the 32 x 1536 outputs (4 bytes a sum)."""
-    fields = {"sparsity.orientation": "input", "memory.accumulator.capacity_kib": 4096}
+    """576 inputs on 32 input lanes are 18 groups, each adding into all of the 32 x 1536 outputs (4 bytes a sum)."""
+    buffer = {"capacity_kib": 4096, "bandwidth_gb_per_s": 409.6, "banks": 8}
+    fields = {"sparsity.orientation": "input"} | {f"memory.accumulator.{k}": v for k, v in buffer.items()}
     machine = accelerator("sparse_lanes").override(fields)
     table = simulate(machine, gemm(m=32, k=576, n=1536, sparsity=0.5)).table
     assert table["accumulator_write_bytes"][0] == pytest.approx(18 * 32 * 1536 * 4)
