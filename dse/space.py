@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from accel_models import accelerator
 from sim.errors import InputError, nearest
 from sim.spec import Accelerator
+from workloads.bundled import models as bundled_models
 from workloads.checkpoint import MATRIX_TYPES
 from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, METHODS, Recipe
 
@@ -56,6 +57,15 @@ class Pruning(_Part):
     methods: tuple[str, ...] = METHODS
     patterns: tuple[str, ...] = ("dense",)
     ffn_channels: tuple[int, ...] = (0,)
+
+    @field_validator("patterns", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if any(isinstance(v, int) and v >= 60 and v % 60 and v != 70 for v in value):
+            raise ValueError('write n:m patterns in quotes, like "2:4": without them YAML reads base 60')
+        return [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
 
 
 class Space(_Part):
@@ -170,15 +180,28 @@ def load(source: str | Path | dict[str, Any]) -> Space:
     try:
         space = Space.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(p) for p in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InputError(
-                f"{where}: unknown field '{path}', {nearest(path.split('.')[-1], Space.model_fields)}"
-            ) from None
-        raise InputError(f"{where}: {path}: {first['msg']}, got {first.get('input')!r}") from None
+        raise InputError(f"{where}: {_told(error)}") from None
     _check(space, where)
     return space
+
+
+def _told(error: ValidationError) -> str:
+    """The first problem in one line; a typo in a required field is also a missing field, and the typo says more."""
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        parts = {"workload": Workload, "constraints": Constraints, "pruning": Pruning}
+        part: type[BaseModel] = parts.get(str(first["loc"][0]), Space) if len(first["loc"]) > 1 else Space
+        return f"unknown field '{path}', {nearest(str(first['loc'][-1]), part.model_fields)}"
+    if first["type"] == "missing":
+        return f"field '{path}' is missing"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{path} must be letters, digits, '_', '-' and '.', got {first['input']!r}"
+    if first["type"] == "value_error":
+        return f"{path}: {first['ctx']['error']}"
+    rule = first["msg"].replace("Input should be", "must be")
+    return f"{path} {rule[0].lower()}{rule[1:]}, got {first['input']!r}"
 
 
 def _read(source: str | Path | dict[str, Any]) -> tuple[Any, str]:
@@ -187,14 +210,18 @@ def _read(source: str | Path | dict[str, Any]) -> tuple[Any, str]:
     path = Path(source)
     if str(source) in names():
         path = Path(str(resources.files("dse").joinpath("spaces", f"{source}.yaml")))
+    elif path.is_dir():
+        raise InputError(f"space '{source}': is a folder")
     elif not path.is_file():
         bundled = path.name.removesuffix(".yaml")
         if bundled not in names():
             raise InputError(f"space '{source}': no such file or bundled space, {nearest(bundled, names())}")
         path = Path(str(resources.files("dse").joinpath("spaces", f"{bundled}.yaml")))
     try:
-        return yaml.safe_load(path.read_text()), str(source)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8")), str(source)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise InputError(
@@ -214,8 +241,14 @@ def _check(space: Space, where: str) -> None:
         for value in given:
             if str(value) not in known:
                 raise InputError(f"{where}: {kind}: '{value}' is not bundled, {nearest(str(value), known)}")
+    if space.model not in bundled_models():
+        known = nearest(space.model, bundled_models())
+        raise InputError(f"{where}: model: '{space.model}' has no bundled masks and perplexities, {known}")
     for name, own in space.machines.items():
-        machine = accelerator(name)
+        try:
+            machine = accelerator(name)
+        except InputError as error:
+            raise InputError(f"{where}: machines: {error}") from None
         for path, values in (*space.hardware.items(), *own.items()):
             if not values:
                 raise InputError(f"{where}: {path}: needs at least one value")
