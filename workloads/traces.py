@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
+from workloads.checkpoint import MATRIX_TYPES
+from workloads.fetch import SMOLLM2
 from workloads.pruning.pattern import NofM
-from workloads.recipe import CHANNEL_VARIANTS, MATRIX_VARIANTS, VARIANTS, Recipe
+from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, VARIANTS, Recipe
+from workloads.shapes import Step
 
 MODEL = "smollm2_135m"
 PHASES = {"": {"phase": "prefill", "tokens": 128}, "_decode": {"phase": "decode", "context": 512}}
@@ -97,10 +105,23 @@ def prune_to_trace(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Path, Trace]:
-    """Prune a real model, measure it, and write its trace with profiles, counts and masks. Returns (file, trace)."""
+    """Prune a real model, measure it, and write its trace with profiles, counts and masks. Returns (file, trace).
+
+    Default file: ``traces/MODEL_METHOD_PATTERN[_TYPES][_decode]``. Under FFN channels the trace is of narrower dense
+    matrices, without profiles or masks.
+
+    Raises:
+        InputError: what :func:`workloads.prune.prune_model` or :func:`workloads.llm.llm` refuse, and a file that cannot
+            be written; all before the work begins.
+    """
     from workloads.llm import llm
     from workloads.prune import prune_model
 
+    if seed < 0:
+        raise InputError(f"seed must be >= 0, got {seed}")
+    run = {"phase": phase, **({"tokens": tokens} if phase == "prefill" else {"context": context})}
+    Step.of(**run)
+    _writable(Path("traces/trace") if out is None else Path(out))
     pruned = prune_model(
         model,
         method=method,
@@ -110,29 +131,74 @@ def prune_to_trace(
         seed=seed,
         progress=lambda done, total, what: progress(what, done, total),
     )
-    suffix = str(pruned.provenance["pattern"]).translate(str.maketrans(": .", "___"))
-    name = f"{pruned.config.name}_{method}_{suffix}"
+    about = pruned.provenance
+    name = _name(about, phase)
     cut = method == "ffn_channels"
     found: dict[tuple[int, str], Profile] = {}
-    for done, (key, mask) in enumerate(pruned.masks.items()):
-        progress("profiling masks", done, len(pruned.masks))
-        if not cut:
+    if not cut:
+        for done, (key, mask) in enumerate(pruned.masks.items()):
+            progress("profiling masks", done, len(pruned.masks))
             found[key] = profile(mask)
-    progress("profiling masks", len(pruned.masks), len(pruned.masks))
+        progress("profiling masks", len(pruned.masks), len(pruned.masks))
     widths = {layer: w.shape[0] for (layer, t), w in pruned.weights.items() if cut and t == "ffn_gate"}
     trace = llm(
-        pruned.config,
-        phase=phase,
-        tokens=tokens if phase == "prefill" else None,
-        context=context if phase == "decode" else None,
+        replace(pruned.config, name=_model_name(about)),
+        **run,
         sparsity=lambda layer, matrix_type: found.get((layer, matrix_type)),
         ffn_width=(lambda layer: widths.get(layer)) if cut else None,
     )
-    trace.meta |= {"name": name, **pruned.provenance, "realised_sparsity": pruned.realised_sparsity}
+    renamed = {"model": "model_file", "layers": "pruned_layers", "types": "pruned_types"}
+    trace.meta |= {renamed.get(key, key): value for key, value in about.items()}
+    if cut:
+        trace.meta["pruned_types"] = list(FFN_TYPES)
+    trace.meta |= {"name": name, "realised_sparsity": pruned.realised_sparsity}
     for label, quality in (("perplexity", pruned.perplexity), ("dense_perplexity", pruned.dense_perplexity)):
         if quality is not None:
             trace.meta |= {label: quality.ppl, f"{label}_nll": quality.nll, f"{label}_tokens": quality.tokens}
     if not cut:
-        trace.masks = [pruned.masks[key] for key in found]
-    target = trace.save(out if out is not None else Path("traces") / name)
-    return target, trace
+        # profiles are numbered in the order of the ops
+        used = trace.ops[trace.ops["profile"] >= 0].sort_values("profile")
+        trace.masks = [pruned.masks[int(op.layer), str(op.matrix_type)] for op in used.itertuples()]
+    return _save(trace, Path(out) if out is not None else Path("traces") / name), trace
+
+
+def _model_name(about: dict[str, Any]) -> str:
+    """The zoo's name of the default model, else the file's own without what a file name should not hold."""
+    if about["model_sha256"] == SMOLLM2.sha256:
+        return MODEL
+    return re.sub(r"[^\w.-]+", "_", Path(about["model"]).stem).strip("._") or "model"
+
+
+def _name(about: dict[str, Any], phase: str) -> str:
+    parts = [_model_name(about), about["method"], re.sub(r"\W", "_", about["pattern"].removeprefix("ffn "))]
+    if about["method"] != "ffn_channels" and tuple(about["types"]) != MATRIX_TYPES:
+        parts += about["types"]
+    return "_".join([*parts, *(["decode"] if phase == "decode" else [])])
+
+
+def _writable(target: Path) -> None:
+    folder = target.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"--out {target}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out {target}: cannot write in {folder}")
+
+
+def _save(trace: Trace, target: Path) -> Path:
+    """Save beside the target, then move the files in, the table last; files of an older trace of that name go."""
+    target = target.with_name(target.name.removesuffix(".parquet"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            table = trace.save(Path(scratch) / target.name)
+            for what in ("profiles", "counts", "masks"):
+                sibling = target.with_name(f"{target.name}.{what}.npz")
+                sibling.unlink(missing_ok=True)
+                if (made := table.with_name(sibling.name)).is_file():
+                    os.replace(made, sibling)
+            os.replace(table, target.with_name(table.name))
+    except OSError as error:
+        raise InputError(f"--out {target}: cannot be written ({error.strerror})") from None
+    return target.with_name(table.name)
