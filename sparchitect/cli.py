@@ -225,7 +225,7 @@ def prune(
       sparchitect prune --method ffn_channels --pattern 0.2 --no-evaluate --out traces/narrow
       sparchitect simulate -a sparse_lanes --trace traces/narrow
     """
-    from sparchitect.display import progress
+    from sparchitect.display import progress, pruned
     from workloads.traces import prune_to_trace
 
     with progress(quiet=json_) as tick:
@@ -245,9 +245,7 @@ def prune(
     if json_:
         print(arguments.one_json({"trace": str(path), **trace.meta}))
         return
-    print(f"trace: {path}")
-    for key, value in trace.meta.items():
-        print(f"  {key}: {value}")
+    print(pruned(path, trace))
 
 
 def main() -> None:

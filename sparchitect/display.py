@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from sim.errors import InputError
 
 if TYPE_CHECKING:
     from dse.explore import Result
+    from sim.trace import Trace
 
 Tick = Callable[[str, int, int], None]
 
@@ -186,6 +188,26 @@ def inventory() -> dict[str, dict[str, str]]:
         "pruning methods": {name: _first_line(type(method(name))) for name in methods()}
         | {"ffn_channels": _first_line(ffn_channels)},
     }
+
+
+def pruned(path: Path, trace: Trace) -> str:
+    """A pruned model's trace in a few lines: what was done, what it cost in quality, what to do next."""
+    meta = trace.meta
+    share = f"{meta['realised_sparsity']:.1%} of the model's prunable weights removed"
+    lines = [
+        f"{meta['model_file']}: {meta['method']} {meta['pattern']} on {', '.join(meta['pruned_types'])}; {share}",
+    ]
+    if "perplexity" in meta:
+        lines.append(
+            f"  perplexity {meta['perplexity']:.2f}, dense {meta['dense_perplexity']:.2f} "
+            f"({meta['arithmetic']}, {meta['perplexity_tokens']} tokens)"
+        )
+    work = f"{meta['tokens']}-token prefill" if meta["phase"] == "prefill" else f"decode step at {meta['context']}"
+    lines += [
+        f"  {path}: {work}, {len(trace)} ops",
+        f"  next: sparchitect simulate -a sparse_lanes --trace {shlex.quote(str(path))}",
+    ]
+    return "\n".join(lines)
 
 
 def listing(found: dict[str, dict[str, str]]) -> str:
