@@ -29,6 +29,8 @@ Evaluate = Callable[[list[dict[str, Any]]], pd.DataFrame]
 """Parameter sets to one row each: the objectives, ``violation_*`` columns (> 0 breaks it), ``feasible``, ``reason``."""
 
 _ROW = "row"
+_FIRST = b'{"op_code":'  # how a journal begins
+_LONGEST = 1 << 20  # bytes, far more than a line of it has
 
 
 @dataclass
@@ -95,13 +97,16 @@ def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: st
         raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
     try:
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))
-        others = [found for found in optuna.get_all_study_names(storage) if found != name]
-        if others:
+        found = optuna.get_all_study_names(storage)
+        if found not in ([], [name]):
             raise _another(folder)
-        directions = ["minimize"] * len(OBJECTIVES)
-        study.journal = optuna.create_study(
-            storage=storage, study_name=name, load_if_exists=resume, directions=directions
-        )
+        if found:
+            study.journal = optuna.load_study(storage=storage, study_name=name)
+        elif path.stat().st_size:
+            raise _no_journal(path)
+        else:
+            directions = ["minimize"] * len(OBJECTIVES)
+            study.journal = optuna.create_study(storage=storage, study_name=name, directions=directions)
         known = study.journal.user_attrs.get("fingerprint")
         if known is None:
             study.journal.set_user_attr("fingerprint", fingerprint)
@@ -118,12 +123,16 @@ def open_study(folder: Path, name: str, seed: int, resume: bool, fingerprint: st
         if isinstance(error, OSError):
             raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
         # whatever Optuna stumbles over in a file that it did not write
-        raise InputError(f"{path} is not a journal of this program, or is damaged") from None
+        raise _no_journal(path) from None
     return study
 
 
 def _another(folder: Path) -> InputError:
     return InputError(f"{folder} holds a study of another space, seed or version: choose another --out")
+
+
+def _no_journal(path: Path) -> InputError:
+    return InputError(f"{path} is not a journal of this program, or is damaged")
 
 
 class _Held:
@@ -150,11 +159,17 @@ def _hold(path: Path) -> IO[bytes]:
         if isinstance(error, BlockingIOError):
             stream.close()
             raise InputError(f"{path.parent} is in use by another run") from None
+    size = stream.seek(0, 2)
     stream.seek(0)
-    whole = stream.read()
-    end = whole.rfind(b"\n") + 1
-    if end < len(whole):
-        stream.truncate(end)
+    begin = stream.read(len(_FIRST))
+    if not _FIRST.startswith(begin):
+        stream.close()
+        raise _no_journal(path)
+    start = max(0, size - _LONGEST)
+    stream.seek(start)
+    tail = stream.read()
+    if tail and not tail.endswith(b"\n"):
+        stream.truncate(start + tail.rfind(b"\n") + 1)
     return stream
 
 
