@@ -2,7 +2,7 @@
 
 Writes ``journal.log`` (Optuna), ``trials.parquet`` (every trial, infeasible ones with their reason), ``pareto.csv``,
 ``pareto.pdf`` / ``pareto.png`` and ``run.json`` (versions, seed, hashes, reference point, hypervolume). Each file
-appears whole or not at all.
+appears whole or not at all; without one design within constraints there is no figure.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _write(folder: Path, table: pd.DataFrame, best: pd.DataFrame, run: dict[str,
     try:
         whole("trials.parquet", lambda p: table.to_parquet(p, index=False))
         whole("pareto.csv", lambda p: shown.to_csv(p, index=False))
-        figure.save(best, table, space, folder / "pareto")
+        if len(best):
+            figure.save(best, table, space, folder / "pareto")
         whole("run.json", lambda p: p.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n"))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); the trials are kept, --resume") from None
