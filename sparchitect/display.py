@@ -63,10 +63,10 @@ def pareto_table(result: Result) -> None:
     run = result.run
     console = Console(width=None if Console().is_terminal else 160)
     title = (
-        f"{run['pareto_points']} Pareto points of {run['trials']} trials, "
-        f"{run['admissible_trials']} of them within constraints; "
-        f"{len(result.reported)} of them:"
+        f"{run['trials']} trials, {run['admissible_trials']} within constraints, {run['pareto_points']} Pareto points"
     )
+    if len(result.reported) < run["pareto_points"]:
+        title += f", {len(result.reported)} that span them:"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     measured = "perplexity_measured" in result.reported
     names = [
@@ -101,9 +101,10 @@ def pareto_table(result: Result) -> None:
         if measured:
             cells.append(f"{row['perplexity_measured']:.2f}")
         table.add_row(*cells, Recipe.parse(row["recipe"]).short)
-    console.print(table)
     if result.reported.empty:
-        console.print(f"  no design is within constraints: {why_none(result.trials)}", highlight=False)
+        console.print(f"{title}: {why_none(result.trials)}", highlight=False)
+    else:
+        console.print(table)
     console.print(
         f"perplexity: {run['arithmetic']}, predicted from measurements (dense {run['dense_perplexity']:.2f}); "
         f"hypervolume (log10) {run['hypervolume_log10']:.4f}",
@@ -114,7 +115,8 @@ def pareto_table(result: Result) -> None:
         highlight=False,
     )
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
-        console.print(f"  {result.folder / name}", highlight=False)
+        if (result.folder / name).is_file():
+            console.print(f"  {result.folder / name}", highlight=False)
 
 
 def why_none(trials: pd.DataFrame) -> str:

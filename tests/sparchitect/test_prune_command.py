@@ -1,0 +1,137 @@
+"""``prune``: a tiny model with random weights by default, the real one in the slow tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sparchitect as sp
+from sim.trace import Trace
+from workloads.fetch import SMOLLM2, cache_dir
+
+MACHINES = ("dense_ws", "nm_24", "sparse_lanes")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """The tiny Llama of the workloads tests, under a name that no file should have."""
+    pytest.importorskip("gguf")
+    path = Path(__file__).parents[1] / "workloads" / "tiny_llama.py"
+    spec = importlib.util.spec_from_file_location("tiny_llama_for_the_command", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.write_gguf(tmp_path_factory.mktemp("models") / "tiny model.gguf", module.random_weights())
+
+
+def consistent(trace: Trace) -> int:
+    """Masks, counts, profiles and columns of every pruned op say the same; returns how many there are."""
+    pruned = trace.ops[trace.ops["profile"] >= 0]
+    assert trace.masks is not None and trace.counts is not None and trace.profiles is not None
+    assert len(pruned) == len(trace.masks) == len(trace.counts) == len(trace.profiles.nonzeros)
+    for op in pruned.itertuples():
+        at = int(op.profile)
+        mask = trace.masks[at]
+        assert mask.shape == (op.n, op.k)
+        assert mask.sum() == op.nonzeros == trace.profiles.nonzeros[at]
+        np.testing.assert_array_equal(trace.counts[at].rows, mask.sum(axis=1))
+        np.testing.assert_array_equal(trace.counts[at].columns, mask.sum(axis=0))
+        assert op.group4_max == mask.reshape(len(mask), -1, 4).sum(axis=-1).max()
+    return len(pruned)
+
+
+def test_trace_of_a_tiny_model(tiny, one_object, cli, tmp_path):
+    words = ("prune", "--model", tiny, "--method", "magnitude", "--pattern", "2:4", "--no-evaluate", "--tokens", "16")
+    found = one_object(*words)
+    assert found["trace"] == "traces/tiny_model_magnitude_2_4.parquet"
+    assert (found["method"], found["pattern"], found["realised_sparsity"]) == ("magnitude", "2:4", 0.5)
+    trace = sp.load_trace(found["trace"])
+    assert consistent(trace) == 7 * trace.meta["layers"]
+    assert {p.name.removeprefix("tiny_model_magnitude_2_4") for p in (tmp_path / "traces").iterdir()} == {
+        ".parquet",
+        ".profiles.npz",
+        ".counts.npz",
+        ".masks.npz",
+    }
+    for machine in MACHINES:
+        done = cli("simulate", "-a", machine, "--trace", "traces/tiny_model_magnitude_2_4")
+        assert done.code == 0 and "cycles" in done.out
+
+
+def test_text_says_what_was_done_and_what_is_next(tiny, cli):
+    done = cli("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--tokens", "8", "--out", "a b")
+    assert done.code == 0 and not done.err
+    assert "magnitude 0.5" in done.out and "50.0%" in done.out
+    assert "sparchitect simulate -a sparse_lanes --trace 'a b.parquet'" in done.out
+
+
+def test_names_tell_prunings_apart(tiny, one_object):
+    base = ("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--tokens", "8", "--context", "8")
+    names = [
+        one_object(*base, *more)["trace"]
+        for more in ((), ("--type", "attn"), ("--type", "attn_k"), ("--phase", "decode"), ("--pattern", "0.25"))
+    ]
+    assert len(set(names)) == len(names)
+    assert names[2] == "traces/tiny_model_magnitude_0_5_attn_k.parquet"
+    assert sp.load_trace(names[3]).meta["phase"] == "decode"
+
+
+def test_overwriting_leaves_nothing_of_the_older_trace(tiny, cli, tmp_path):
+    """A trace without masks in the place of one with masks."""
+    words = ("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--tokens", "8", "--out", "same")
+    assert cli(*words).code == 0
+    from workloads.traces import _save
+
+    _save(sp.gemm(8, 8, 8), Path("same"))
+    assert [p.name for p in tmp_path.iterdir()] == ["same.parquet"]
+    assert sp.load_trace("same").profiles is None
+
+
+def test_same_words_same_bytes(tiny, cli, tmp_path):
+    for name in ("x", "y"):
+        words = ("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--tokens", "8", "--out", name)
+        assert cli(*words).code == 0
+    for kind in ("parquet", "profiles.npz", "counts.npz"):
+        assert (tmp_path / f"x.{kind}").read_bytes() == (tmp_path / f"y.{kind}").read_bytes(), kind
+
+
+@pytest.mark.slow
+class TestRealModel:
+    @pytest.fixture(autouse=True)
+    def cached(self):
+        pytest.importorskip("gguf")
+        path = cache_dir("files") / SMOLLM2.name
+        if not path.is_file():
+            pytest.skip(f"{SMOLLM2.name} is not in the cache: run 'sparchitect prune' once with a network")
+
+    def test_one_matrix_type(self, one_object, cli):
+        found = one_object("prune", "--method", "wanda", "--pattern", "2:4", "--type", "attn_k", "--no-evaluate")
+        assert found["trace"] == "traces/smollm2_135m_wanda_2_4_attn_k.parquet"
+        trace = sp.load_trace(found["trace"])
+        assert consistent(trace) == 30
+        pruned = trace.ops[trace.ops["profile"] >= 0]
+        assert set(pruned["matrix_type"]) == {"attn_k"} and (pruned["group4_max"] == 2).all()
+        # the same masks as those that come with the package
+        bundled = sp.load_trace("smollm2_135m_wanda_2_4")
+        there = bundled.ops[bundled.ops["matrix_type"] == "attn_k"]
+        assert trace.profiles is not None and bundled.profiles is not None
+        np.testing.assert_array_equal(
+            trace.profiles.cycles_grid, bundled.profiles.cycles_grid[there["profile"].to_numpy(dtype=int)]
+        )
+        cycles = {m: one_object("simulate", "-a", m, "--trace", found["trace"])["cycles"] for m in MACHINES}
+        assert cycles["nm_24"] < cycles["dense_ws"]
+
+    def test_ffn_channels(self, one_object):
+        found = one_object("prune", "--method", "ffn_channels", "--pattern", "0.2", "--no-evaluate")
+        assert found["trace"] == "traces/smollm2_135m_ffn_channels_0_2.parquet"
+        assert found["pruned_types"] == ["ffn_gate", "ffn_up", "ffn_down"]
+        trace, bundled = sp.load_trace(found["trace"]), sp.load_trace("smollm2_135m_ffn_channels_20")
+        assert trace.masks is None and trace.profiles is None
+        for machine in MACHINES:
+            ours, theirs = (sp.simulate(sp.accelerator(machine), t).cycles for t in (trace, bundled))
+            assert ours == theirs
