@@ -285,6 +285,17 @@ def test_no_network(refused, monkeypatch):
     assert "pip could not download" in message and "is the network reachable?" in message
 
 
+def test_verify_without_the_model_refuses_before_it_explores(refused, monkeypatch):
+    from sim.errors import InputError
+    from workloads import fetch
+
+    def offline(*_):
+        raise InputError("pip could not download")
+
+    monkeypatch.setattr(fetch, "_download", offline)
+    assert "could not download" in refused("explore", "--verify", "--out", "study")
+
+
 def test_llm_extra_missing(refused, tmp_path, monkeypatch):
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     monkeypatch.setitem(sys.modules, "gguf", None)
