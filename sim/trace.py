@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from sim.errors import InputError
-from sim.sparsity.profile import Counts, Profile, ProfileTable, profile
+from sim.sparsity.profile import Counts, Profile, ProfileTable, profile, save_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -197,6 +198,8 @@ class Trace:
         target = _parquet(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         stem = target.with_suffix("")
+        for what in ("profiles", "counts", "masks"):
+            _sibling(stem, what).unlink(missing_ok=True)
         if self.profiles is not None:
             self.profiles.save(_sibling(stem, "profiles"))
         if self.counts is not None:
@@ -204,7 +207,7 @@ class Trace:
         if self.masks is not None:
             packed = {f"bits{i}": np.packbits(m) for i, m in enumerate(self.masks)}
             shapes = np.array([m.shape for m in self.masks], dtype=np.int64)
-            np.savez_compressed(_sibling(stem, "masks"), shapes=shapes, **packed)
+            save_arrays(_sibling(stem, "masks"), shapes=shapes, **packed)
         table = pa.Table.from_pandas(self.ops, preserve_index=False)
         meta = json.dumps({"format_version": FORMAT_VERSION, **self.meta}, sort_keys=True)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"sparchitect": meta.encode()})
@@ -233,7 +236,7 @@ class Trace:
             masks = _read_masks(_sibling(stem, "masks")) if _sibling(stem, "masks").is_file() else None
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"trace '{path}': cannot be read ({str(error).splitlines()[0]})") from None
         wanted = int(ops["profile"].max()) + 1 if len(ops) else 0
         if wanted > (len(profiles) if profiles is not None else 0):

@@ -9,7 +9,8 @@ RMSNorm, rotary embedding (half split), grouped-query attention, SwiGLU, (tied) 
 - ``"w8a8kv8"``: each of the seven matrices and the head multiplies int8 weights (symmetric, per output channel, after
   pruning) with int8 activations (symmetric, per token, scale from the token's own largest magnitude); K (after the
   rotary embedding) and V are kept as int8 per token and head, and queries and attention probabilities meet them as
-  int8 per token and head. Norms, softmax, rotary embedding, SwiGLU and residuals stay float. Integer products are accumulated in float32, exact below 2^24 (see ``quantise``).
+  int8 per token and head. Norms, softmax, rotary embedding, SwiGLU and residuals stay float. Integer products are
+  accumulated in float32, exact below 2^24 (see ``quantise``).
 """
 
 from __future__ import annotations

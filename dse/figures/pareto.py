@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from accel_models import accelerator
 from dse.figures.style import COLUMN_IN, MARKERS, OKABE_ITO, plain_log_ticks, styled, write
 from dse.space import Space
 
@@ -48,7 +49,7 @@ def _panel(
 
     others = trials[admissible(trials)] if len(trials) else trials
     axis.plot(others["latency_s"] * 1e3, others[column] * scale, ".", color="0.8", ms=2, zorder=1, label="other trials")
-    for i, machine in enumerate(space.machines):
+    for i, machine in enumerate(accelerator(source).name for source in space.machines):
         mine = front[front["machine"] == machine]
         if mine.empty:
             continue

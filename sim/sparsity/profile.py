@@ -42,7 +42,7 @@ class Counts:
         """One npz for many masks, uint16 where it fits."""
         sizes = np.array([[len(c.rows), len(c.columns)] for c in counts], dtype=np.int64)
         values = np.concatenate([np.concatenate([c.rows, c.columns]) for c in counts])
-        _save(path, sizes=sizes, values=values.astype(np.uint16 if values.max(initial=0) < 65536 else np.uint32))
+        save_arrays(path, sizes=sizes, values=values.astype(np.uint16 if values.max(initial=0) < 65536 else np.uint32))
 
     @staticmethod
     def load_many(path: Path) -> list[Counts]:
@@ -291,7 +291,7 @@ class ProfileTable:
 
     def save(self, path: Path) -> None:
         """Compressed npz, integers as narrow as they fit; the same bytes for the same table."""
-        _save(path, **{f: _narrow(getattr(self, f)) for f in self.__dataclass_fields__})
+        save_arrays(path, **{f: _narrow(getattr(self, f)) for f in self.__dataclass_fields__})
 
     @classmethod
     def load(cls, path: Path) -> ProfileTable:
@@ -310,7 +310,7 @@ def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
     return values
 
 
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """``np.savez_compressed`` without time stamps, renamed into place."""
     import io
     import os
