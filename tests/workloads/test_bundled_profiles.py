@@ -81,6 +81,6 @@ def test_bundled_traces_carry_their_masks_quality():
     weights = pruned.ops[(pruned.ops["profile"] >= 0)]
     assert len(weights) == 210
     assert (weights["nonzeros"] / (weights["n"] * weights["k"])).to_numpy() == pytest.approx(0.5, abs=0.01)
-    assert pruned.meta["perplexity"] > dense.meta["perplexity"] == pytest.approx(12.196, abs=0.001)
+    assert pruned.meta["perplexity"] > dense.meta["perplexity"] == pytest.approx(12.187, abs=0.001)
     narrow = load_trace("smollm2_135m_ffn_channels_30")
     assert narrow.macs < load_trace("smollm2_135m_dense").macs
