@@ -9,8 +9,10 @@ import pandas as pd
 
 from dse.space import Space
 from sim.errors import InputError
-from workloads.perplexity import measure_recipe
+from workloads.calibration import bundled_windows
+from workloads.perplexity import Meter
 from workloads.recipe import Recipe
+from workloads.variants import default_store
 
 
 def measured(front: pd.DataFrame, space: Space, progress: Callable[[str, int, int], None]) -> pd.DataFrame:
@@ -22,10 +24,12 @@ def measured(front: pd.DataFrame, space: Space, progress: Callable[[str, int, in
     if space.model != "smollm2_135m":
         raise InputError(f"--verify can load smollm2_135m only, not {space.model}")
     keys = list(dict.fromkeys(front.loc[front["reported"], "recipe"]))
+    store = default_store()
+    meter = Meter(store.checkpoint, bundled_windows()["evaluation"])
     found: dict[str, float] = {}
     for i, key in enumerate(keys):
         progress("measuring perplexity on the real model", i, len(keys))
-        found[key] = measure_recipe(Recipe.parse(key)).ppl
+        found[key] = meter.recipe(Recipe.parse(key), store).ppl
     progress("measuring perplexity on the real model", len(keys), len(keys))
     values = front["recipe"].map(found).where(front["reported"])
     return front.assign(perplexity_measured=values, nll_error=np.log(front["perplexity"]) - np.log(values))
