@@ -156,7 +156,11 @@ def started(space: Path, folder: Path) -> subprocess.Popen:
     """A run that would last for hours, once it has kept some trials."""
     words = ["explore", str(space), "--trials", "1000000", "--out", str(folder)]
     program = subprocess.Popen(
-        [sys.executable, "-m", "sparchitect", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sparchitect", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell hands down "ignore"
     )
     for _ in range(1200):
         if kept(folder) >= 50 or program.poll() is not None:
