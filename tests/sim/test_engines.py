@@ -48,20 +48,22 @@ def test_unstalled_lanes_are_the_walk(engine):
 
 
 @pytest.mark.parametrize("name", names())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
-    m=st.sampled_from([16, 64, 128]),
-    k=st.sampled_from([64, 128, 256]),
-    n=st.sampled_from([64, 128, 512]),
+    batch=st.integers(1, 12),
+    m=st.integers(1, 16),
+    k=st.integers(1, 64),
+    n=st.integers(1, 64),
     bandwidth=st.floats(0.5, 200),
+    double_buffered=st.booleans(),
 )
-def test_engines_agree_exactly_on_uniform_work(name, m, k, n, bandwidth):
-    """Work that one tile holds, or that one loop cuts into tiles that all load and store the same, is uniform."""
-    machine = accelerator(name).override({"dram.bandwidth_gb_per_s": bandwidth})
-    trace = gemm(m=m, k=k, n=n)
+def test_engines_agree_exactly_on_uniform_work(name, batch, m, k, n, bandwidth, double_buffered):
+    """Batch items too small to cut are tiles that all load, compute and store the same: uniform by construction."""
+    fields = {"dram.bandwidth_gb_per_s": bandwidth, "memory.shared.double_buffered": double_buffered}
+    machine, trace = accelerator(name).override(fields), gemm(m=m, k=k, n=n, batch=batch)
     a, b = simulate(machine, trace, "analytic"), simulate(machine, trace, "timeline")
-    if "one tile" in a.table["mapping"].iloc[0]:
-        assert a.table["cycles"].sum() == pytest.approx(b.table["cycles"].sum(), rel=1e-12)
+    assert "one tile" in a.table["mapping"].iloc[0]
+    assert a.table["cycles"].sum() == pytest.approx(b.table["cycles"].sum(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", names())

@@ -11,10 +11,8 @@ from workloads import measure_bundle
 from workloads.calibration import bundled_windows, windows_sha256
 from workloads.fetch import SMOLLM2
 from workloads.measure_bundle import COLUMNS, Parts, Task, tasks
-from workloads.quality import MEASURED, read_measured
+from workloads.quality import read_measured
 from workloads.recipe import Recipe
-
-bundled = pytest.mark.skipif(not MEASURED.exists(), reason="not measured yet")
 
 
 def test_windows():
@@ -33,7 +31,6 @@ def test_tasks_are_the_same_every_time_and_all_different():
     assert 5 <= len(joint) <= 20
 
 
-@bundled
 def test_measured_rows_agree():
     table = read_measured()
     assert list(table.columns) == list(COLUMNS)
@@ -50,7 +47,6 @@ def test_measured_rows_agree():
         assert np.mean(json.loads(per_window)) == pytest.approx(nll, abs=1e-4)
 
 
-@bundled
 def test_dense_rows():
     table = read_measured().set_index(["key", "arithmetic"])
     assert table.loc[("dense", "float"), "ppl"] == pytest.approx(11.75, rel=0.01)
