@@ -40,6 +40,7 @@ NUMBERS: dict[str, float] = {
     "output_bits": 8,
     "accumulator_bits": 32,
     "stored_elements": 0,  # elements of the stationary operand fetched from DRAM, one batch item (K*N for weights)
+    "input_elements": 0,  # input elements fetched from DRAM per pass over the inputs, one batch item; 0 means M*K
     "nonzeros": 0,  # of the stationary operand, one batch item
     "group4_max": 4,  # most nonzeros in any aligned group of 4 / 8 / 16 / 32 inputs: which n:m the mask fits
     "group8_max": 8,
@@ -57,6 +58,9 @@ NUMBERS: dict[str, float] = {
     "repeats": 1,
 }
 """Numeric columns of the op table and their defaults; bytes are of 8 bits."""
+
+LATER = ("input_elements",)
+"""Columns that the first files of this version lack; they take their defaults."""
 
 TEXTS = ("name", "kind", "matrix_type", "weight_source", "sparsity_label")
 _POSITION = {name: i for i, name in enumerate(NUMBERS)}
@@ -228,8 +232,11 @@ class Trace:
             table = pq.read_table(target)
             meta = json.loads((table.schema.metadata or {})[b"sparchitect"])
             ops = table.to_pandas()
-            if meta.pop("format_version") != FORMAT_VERSION or set(ops.columns) != {*TEXTS, *NUMBERS}:
+            found = set(ops.columns)
+            known = {*TEXTS, *NUMBERS}
+            if meta.pop("format_version") != FORMAT_VERSION or not known - {*LATER} <= found <= known:
                 raise InputError(f"trace '{path}': not a version {FORMAT_VERSION} trace")
+            ops = ops.reindex(columns=[*TEXTS, *NUMBERS]).fillna({name: NUMBERS[name] for name in known - found})
             stem = target.with_suffix("")
             profiles = ProfileTable.load(_sibling(stem, "profiles")) if _sibling(stem, "profiles").is_file() else None
             counts = Counts.load_many(_sibling(stem, "counts")) if _sibling(stem, "counts").is_file() else None

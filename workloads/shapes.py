@@ -30,8 +30,8 @@ from typing import Any
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile
 from sim.trace import Op, Sparsity
+from sim.vector_ops import operations
 from workloads.checkpoint import MATRIX_TYPES, ModelConfig
-from workloads.vector_ops import operations
 
 PHASES = ("prefill", "decode")
 FFN_TYPES = ("ffn_gate", "ffn_up", "ffn_down")

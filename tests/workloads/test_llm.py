@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sim.errors import InputError
+from sim.vector_ops import VECTOR_OPS, operations
 from workloads import zoo
 from workloads.llm import llm
 from workloads.shapes import layer_ops
-from workloads.vector_ops import VECTOR_OPS, operations
 
 MODELS = zoo.names()
 LAYER = [
