@@ -1,0 +1,226 @@
+"""A mapping of one GEMM as people write it, and what it costs in transfers and room: exact, without a search.
+
+>>> nest = Nest(
+...     sizes={"m": 128, "n": 1536, "k": 576},
+...     loops=[Loop("n", 512), Loop("k", 192), Loop("m", 16)],
+...     levels=[Level("dram"), Level("shared", at=2), Level("weight_buffer", keeps=("weights",), at=2)],
+... )
+>>> nest.accesses()["dram", "inputs"].read_down == 3 * 128 * 576
+True
+
+See :mod:`sim.nest.count` for the rules of reuse and :mod:`sim.nest.room` for footprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from sim.errors import InputError
+from sim.nest import count, describe, room
+from sim.nest.parts import DIMS, OPERANDS, Level, Loop, Unroll, chunks, known, whole
+
+WIDTHS = {"weights": 8, "inputs": 8, "outputs": 8, "partial_sums": 32}
+_FIELDS = ("sizes", "loops", "levels", "spatial", "latched", "bits")
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops from the outermost to the innermost around one array step, and the levels that keep the operands.
+
+    sizes: elements of m, n, k. loops: each gives the tile size it leaves. levels: outermost first; the first keeps all
+    of all operands. spatial: dimension -> :class:`Unroll` (or ``(axis, factor)``): what the array does side by side.
+    latched: operands that the array itself holds while the loops do not change them; the others are read (outputs:
+    read and written) in the innermost level that keeps them at each turn of the loops.
+    bits: bits an element of weights, inputs, outputs, partial_sums; only footprints and the text use them.
+
+    What the loops leave (the innermost tiles) is one turn; the array needs ``ceil(tile / factor)`` cycles a dimension.
+    Raises InputError for unknown names, tiles that grow inward, and a level's tile outside of its parent's.
+    """
+
+    sizes: Mapping[str, int]
+    loops: Sequence[Loop]
+    levels: Sequence[Level]
+    spatial: Mapping[str, Unroll] = field(default_factory=dict)
+    latched: tuple[str, ...] = OPERANDS
+    bits: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for dim in self.sizes:
+            known(dim, DIMS, "sizes: dimension")
+        for dim in DIMS:
+            if dim not in self.sizes:
+                raise InputError(f"sizes must give m, n and k; {dim} is missing")
+            whole(self.sizes[dim], f"size of {dim}")
+        for operand in self.latched:
+            known(operand, OPERANDS, "latched: operand")
+        for name in self.bits:
+            known(name, tuple(WIDTHS), "bits of")
+        _set(self, "bits", WIDTHS | {name: whole(value, f"bits of {name}") for name, value in self.bits.items()})
+        _set(self, "loops", tuple(x if isinstance(x, Loop) else Loop(*x) for x in self.loops))
+        _set(self, "levels", tuple(self.levels))
+        _set(self, "spatial", {known(d, DIMS, "spatial: dimension"): _unroll(d, u) for d, u in self.spatial.items()})
+        self._check_tiles()
+        self._check_levels()
+
+    def _check_tiles(self) -> None:
+        extent = dict(self.sizes)
+        for place, loop in enumerate(self.loops):
+            if loop.tile > extent[loop.dim]:
+                raise InputError(
+                    f"loop {place} ({loop.dim}): tile {loop.tile} is larger than the {extent[loop.dim]} outside of it; "
+                    f"tiles must not grow inward (1..{extent[loop.dim]})"
+                )
+            extent[loop.dim] = loop.tile
+        for dim, unroll in self.spatial.items():
+            if extent[dim] < min(unroll.factor, self.sizes[dim]):
+                raise InputError(
+                    f"innermost tile of {dim} is {extent[dim]} but {unroll.factor} are unrolled along {unroll.axis}; "
+                    f"the tile must hold at least {min(unroll.factor, self.sizes[dim])}"
+                )
+
+    def _check_levels(self) -> None:
+        if not self.levels:
+            raise InputError("levels must name at least one level, the outermost, which keeps all operands")
+        names = [level.name for level in self.levels]
+        for name in names:
+            if name == count.ARRAY or names.count(name) > 1:
+                raise InputError(f"level name {name!r} is used twice (each level needs its own; 'array' is taken)")
+        outermost = self.levels[0]
+        if set(outermost.keeps) != set(OPERANDS) or any(outermost.position(x) for x in OPERANDS) or outermost.per:
+            raise InputError(f"level {outermost.name} is the outermost: it must keep all operands whole, at 0, once")
+        axes = tuple(u.axis for u in self.spatial.values())
+        for level in self.levels:
+            for axis in level.per:
+                known(axis, axes, f"level {level.name}: axis")
+        for operand in OPERANDS:
+            chain = self.chain(operand)
+            for parent, level in pairwise(chain):
+                at, outside = level.position(operand), parent.position(operand)
+                if not outside <= at <= len(self.loops):
+                    raise InputError(
+                        f"level {level.name}: tile of {operand} sits at {at}, outside of its parent's: "
+                        f"allowed {outside} ({parent.name}) .. {len(self.loops)} (all loops)"
+                    )
+                lost = [axis for axis in parent.per if axis not in level.per]
+                if lost:
+                    raise InputError(
+                        f"level {level.name} keeps {operand} inside of {parent.name} and must be replicated along "
+                        f"{lost[0]} as that is"
+                    )
+
+    def chain(self, operand: str) -> tuple[Level, ...]:
+        """Levels that keep ``operand``, outermost first."""
+        return tuple(level for level in self.levels if operand in level.keeps)
+
+    def extents(self, position: int) -> dict[str, int]:
+        """Elements of each dimension that the first ``position`` loops leave (of the full, first tile)."""
+        return dict(self.sizes) | {loop.dim: loop.tile for loop in self.loops[:position]}
+
+    def turns(self, position: int | None = None) -> dict[str, list[tuple[int, int]]]:
+        """(chunk size, how many) of each dimension under the first ``position`` loops (default: all)."""
+        found = {dim: [(size, 1)] for dim, size in self.sizes.items()}
+        for loop in self.loops[:position]:
+            cut: dict[int, int] = {}
+            for extent, times in found[loop.dim]:
+                for size, number in chunks(extent, loop.tile):
+                    cut[size] = cut.get(size, 0) + times * number
+            found[loop.dim] = sorted(cut.items(), reverse=True)
+        return found
+
+    def accesses(self) -> dict[tuple[str, str], count.Moves]:
+        """Elements read and written by (level, operand); see :class:`sim.nest.count.Moves`."""
+        return count.accesses(self)
+
+    def macs(self) -> int:
+        """Multiply-accumulates: m * n * k."""
+        return self.sizes["m"] * self.sizes["n"] * self.sizes["k"]
+
+    def steps(self) -> int:
+        """Array cycles without fill, drain or stall: one for each set of neighbours done side by side."""
+        total = 1
+        for dim, parts in self.turns().items():
+            factor = self.spatial[dim].factor if dim in self.spatial else 1
+            total *= sum(number * -(-size // factor) for size, number in parts)
+        return total
+
+    def footprints(
+        self, capacity_kib: Mapping[str, float] | None = None, double_buffered: Iterable[str] = ()
+    ) -> dict[str, room.Footprint]:
+        """Room that each level's tiles take (of one replica); see :func:`sim.nest.room.footprints`."""
+        return room.footprints(self, capacity_kib or {}, tuple(double_buffered))
+
+    def text(self) -> str:
+        """The nest as people write it, at most 100 columns; see :func:`sim.nest.describe.text`."""
+        return describe.text(self)
+
+    def to_dict(self) -> dict:
+        """Plain lists, dicts, numbers and text, ready for YAML or JSON; :meth:`from_dict` reads it back."""
+        return {
+            "sizes": dict(self.sizes),
+            "loops": [{loop.dim: loop.tile} for loop in self.loops],
+            "spatial": {d: {"axis": u.axis, "factor": u.factor} for d, u in self.spatial.items()},
+            "levels": [
+                {
+                    "name": level.name,
+                    "keeps": list(level.keeps),
+                    "at": dict(level.at) if isinstance(level.at, Mapping) else level.at,
+                    "per": list(level.per),
+                }
+                for level in self.levels
+            ],
+            "latched": list(self.latched),
+            "bits": dict(self.bits),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping, known_levels: Sequence[str] = ()) -> Nest:
+        """The nest of :meth:`to_dict`'s form; loops are one ``{dim: tile}`` each. ``known_levels``: a machine's level
+        names, if the mapping is for one. Raises InputError that names the field and the nearest right name."""
+        _fields(plain, "mapping", _FIELDS, required=("sizes", "loops", "levels"))
+        loops = []
+        for place, loop in enumerate(plain["loops"]):
+            if not isinstance(loop, Mapping) or len(loop) != 1:
+                raise InputError(f"mapping.loops[{place}] must be one {{dim: tile}}, got {loop!r}")
+            loops.append(Loop(*next(iter(loop.items()))))
+        levels = []
+        for place, level in enumerate(plain["levels"]):
+            _fields(level, f"mapping.levels[{place}]", ("name", "keeps", "at", "per"), required=("name",))
+            if known_levels:
+                known(level["name"], tuple(known_levels), f"mapping.levels[{place}]: level")
+            names = {key: tuple(level[key]) for key in ("keeps", "per") if key in level}
+            levels.append(Level(level["name"], at=level.get("at", 0), **names))
+        return cls(
+            dict(plain["sizes"]),
+            loops,
+            levels,
+            dict(plain.get("spatial") or {}),
+            tuple(plain.get("latched", OPERANDS)),
+            dict(plain.get("bits") or {}),
+        )
+
+
+def _set(nest: Nest, name: str, value: object) -> None:
+    object.__setattr__(nest, name, value)
+
+
+def _unroll(dim: str, given: Unroll | Mapping | Sequence) -> Unroll:
+    """An Unroll from itself, ``(axis, factor)`` or ``{axis:, factor:}``."""
+    if isinstance(given, Mapping):
+        _fields(given, f"spatial.{dim}", ("axis", "factor"), required=("axis", "factor"))
+        given = Unroll(given["axis"], given["factor"])
+    elif not isinstance(given, Unroll):
+        given = Unroll(*given)
+    whole(given.factor, f"spatial factor of {dim}")
+    return given
+
+
+def _fields(given: object, where: str, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where} must be a mapping with {', '.join(required)}, got {given!r}")
+    for name in given:
+        known(name, allowed, f"{where}: field")
+    for name in required:
+        if name not in given:
+            raise InputError(f"{where}.{name} is missing")

@@ -1,0 +1,89 @@
+"""What a mapping is written with: loops, memory levels with the place where their tiles sit, and spatial unrolling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sim.errors import InputError, nearest
+
+DIMS = ("m", "n", "k")
+OPERAND_DIMS = {"weights": ("k", "n"), "inputs": ("m", "k"), "outputs": ("m", "n")}
+"""The GEMM is M x K . K x N: the dimensions that index each operand."""
+OPERANDS = tuple(OPERAND_DIMS)
+REUSED_BY = {operand: next(d for d in DIMS if d not in dims) for operand, dims in OPERAND_DIMS.items()}
+"""The one dimension that does not index an operand: its loops reuse the operand's tile (outputs: add to it)."""
+
+
+def known(name: str, names: tuple[str, ...], what: str) -> str:
+    """``name`` if it is one of ``names``; raises InputError with the nearest right one."""
+    if name not in names:
+        raise InputError(f"{what} {name!r} is unknown: {nearest(str(name), names)}")
+    return name
+
+
+def whole(value: object, what: str, smallest: int = 1) -> int:
+    """``value`` as an int >= ``smallest``; raises InputError (fractions, booleans and text are refused)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise InputError(f"{what} must be a whole number >= {smallest}, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One temporal loop: cuts what is left of ``dim`` into chunks of ``tile`` elements, the last one as short as it
+    comes."""
+
+    dim: str
+    tile: int
+
+    def __post_init__(self) -> None:
+        known(self.dim, DIMS, "loop dimension")
+        whole(self.tile, f"tile of loop {self.dim}")
+
+
+@dataclass(frozen=True)
+class Unroll:
+    """``factor`` neighbours of one dimension side by side along a named ``axis`` of the array."""
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """A memory level, the operands it keeps, and where their tiles sit in the loop sequence.
+
+    at: loops outside of the level's tiles, counted from the outermost: one number for all operands (an *even* mapping)
+        or one an operand (*uneven*). The tile is what those loops leave of the operand.
+    per: array axes along which the level is replicated (a register of each processing element: all of them; one
+        accumulator a column: the columns' axis). Without it one memory serves the whole array.
+    """
+
+    name: str
+    keeps: tuple[str, ...] = OPERANDS
+    at: int | Mapping[str, int] = 0
+    per: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for operand in self.keeps:
+            known(operand, OPERANDS, f"level {self.name}: operand")
+        if isinstance(self.at, Mapping):
+            for operand in self.at:
+                known(operand, tuple(self.keeps), f"level {self.name}: position of")
+            missing = [operand for operand in self.keeps if operand not in self.at]
+            if missing:
+                raise InputError(f"level {self.name} keeps {missing[0]} but 'at' gives no position for it")
+        for operand in self.keeps:
+            whole(self.position(operand), f"level {self.name}: position of {operand}", smallest=0)
+
+    def position(self, operand: str) -> int:
+        """Loops outside of the level's tile of ``operand``."""
+        return self.at[operand] if isinstance(self.at, Mapping) else self.at
+
+
+def chunks(extent: int, tile: int) -> list[tuple[int, int]]:
+    """(chunk size, how many) along ``extent`` cut by ``tile``: the full chunks first, then the short last one."""
+    full, rest = divmod(extent, tile)
+    found = [(tile, full)] if full else []
+    return [*found, (rest, 1)] if rest else found
