@@ -148,7 +148,7 @@ def test_text_of_a_weight_stationary_nest():
         "for n in 0:48:32                          # 2 turns, last 16; inputs again from shared",
         "  shared: outputs 16.0 KiB",
         "  for k in 0:40:16                        # 3 turns, last 8; outputs again from shared",
-        "    shared: weights 512 B",
+        "    shared: weights 0.5 KiB",
         "    for m in 0:128:1                      # 128 turns; weights stay in array",
         "      spatial n in 0:32 over 32 along cols",
         "      spatial k in 0:16 over 16 along rows",
