@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from sim.nest.count import ARRAY
+from sim.nest.count import ARRAY, Moves, accesses
 from sim.nest.parts import OPERAND_DIMS, OPERANDS, REUSED_BY, Level
 from sim.nest.room import tile_elements, width
 
@@ -37,10 +37,21 @@ def text(nest: Nest) -> str:
                 lines += _wrapped(line[0].ljust(max(0, NOTE_COLUMN - indent)) + "  # " + line[1], indent)
                 indent += 2
     for dim, extent in nest.extents(len(nest.loops)).items():
-        if dim in nest.spatial:
-            unroll = nest.spatial[dim]
+        unroll = nest.spatial.get(dim)
+        if unroll and unroll.factor > 1:
             lines += _wrapped(f"spatial {dim} in 0:{extent} over {unroll.factor} along {unroll.axis}", indent)
     return "\n".join(lines)
+
+
+def moves(nest: Nest) -> str:
+    """Elements read and written, a line a level and operand, in the directions of :class:`sim.nest.count.Moves`."""
+    titles = ("level", "operand", *(field.replace("_", " ") for field in Moves._fields))
+    rows = [titles, *((*place, *(f"{number:,}" for number in row)) for place, row in accesses(nest).items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
+    cells = [
+        [x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(r, widths, strict=True))] for r in rows
+    ]
+    return "\n".join("  ".join(row) for row in cells)
 
 
 def _loop_line(nest: Nest, place: int) -> tuple[str, str] | None:

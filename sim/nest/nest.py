@@ -1,5 +1,6 @@
 """A mapping of one GEMM as people write it, and what it costs in transfers and room: exact, without a search.
 
+>>> from sim.nest import Level, Loop, Nest
 >>> nest = Nest(
 ...     sizes={"m": 128, "n": 1536, "k": 576},
 ...     loops=[Loop("n", 512), Loop("k", 192), Loop("m", 16)],
@@ -19,7 +20,7 @@ from itertools import pairwise
 
 from sim.errors import InputError
 from sim.nest import count, describe, room
-from sim.nest.parts import DIMS, OPERANDS, Level, Loop, Unroll, chunks, known, whole
+from sim.nest.parts import DIMS, OPERANDS, Level, Loop, Unroll, chunks, known, names, settle, table, whole
 
 WIDTHS = {"weights": 8, "inputs": 8, "outputs": 8, "partial_sums": 32}
 _FIELDS = ("sizes", "loops", "levels", "spatial", "latched", "bits")
@@ -47,20 +48,17 @@ class Nest:
     bits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for dim in self.sizes:
-            known(dim, DIMS, "sizes: dimension")
-        for dim in DIMS:
-            if dim not in self.sizes:
-                raise InputError(f"sizes must give m, n and k; {dim} is missing")
-            whole(self.sizes[dim], f"size of {dim}")
-        for operand in self.latched:
-            known(operand, OPERANDS, "latched: operand")
-        for name in self.bits:
-            known(name, tuple(WIDTHS), "bits of")
-        _set(self, "bits", WIDTHS | {name: whole(value, f"bits of {name}") for name, value in self.bits.items()})
-        _set(self, "loops", tuple(x if isinstance(x, Loop) else Loop(*x) for x in self.loops))
-        _set(self, "levels", tuple(self.levels))
-        _set(self, "spatial", {known(d, DIMS, "spatial: dimension"): _unroll(d, u) for d, u in self.spatial.items()})
+        sizes = table(self.sizes, "sizes", DIMS, required=DIMS)
+        bits = table(self.bits, "bits", tuple(WIDTHS))
+        settle(
+            self,
+            sizes={dim: whole(sizes[dim], f"size of {dim}") for dim in DIMS},
+            loops=tuple(x if isinstance(x, Loop) else Loop(*x) for x in self.loops),
+            levels=tuple(self.levels),
+            spatial={d: _unroll(d, u) for d, u in table(self.spatial, "spatial", DIMS).items()},
+            latched=tuple(known(x, OPERANDS, "latched: operand") for x in names(self.latched, "latched")),
+            bits=WIDTHS | {name: whole(value, f"bits of {name}") for name, value in bits.items()},
+        )
         self._check_tiles()
         self._check_levels()
 
@@ -83,9 +81,9 @@ class Nest:
     def _check_levels(self) -> None:
         if not self.levels:
             raise InputError("levels must name at least one level, the outermost, which keeps all operands")
-        names = [level.name for level in self.levels]
-        for name in names:
-            if name == count.ARRAY or names.count(name) > 1:
+        taken = [count.ARRAY, *(level.name for level in self.levels)]
+        for name in taken[1:]:
+            if taken.count(name) > 1:
                 raise InputError(f"level name {name!r} is used twice (each level needs its own; 'array' is taken)")
         outermost = self.levels[0]
         if set(outermost.keeps) != set(OPERANDS) or any(outermost.position(x) for x in OPERANDS) or outermost.per:
@@ -155,6 +153,10 @@ class Nest:
         """The nest as people write it, at most 100 columns; see :func:`sim.nest.describe.text`."""
         return describe.text(self)
 
+    def moves_text(self) -> str:
+        """:meth:`accesses` as a table of text."""
+        return describe.moves(self)
+
     def to_dict(self) -> dict:
         """Plain lists, dicts, numbers and text, ready for YAML or JSON; :meth:`from_dict` reads it back."""
         return {
@@ -178,49 +180,33 @@ class Nest:
     def from_dict(cls, plain: Mapping, known_levels: Sequence[str] = ()) -> Nest:
         """The nest of :meth:`to_dict`'s form; loops are one ``{dim: tile}`` each. ``known_levels``: a machine's level
         names, if the mapping is for one. Raises InputError that names the field and the nearest right name."""
-        _fields(plain, "mapping", _FIELDS, required=("sizes", "loops", "levels"))
-        loops = []
-        for place, loop in enumerate(plain["loops"]):
+        plain = table(plain, "mapping", _FIELDS, required=("sizes", "loops", "levels"))
+        loops, levels = [], []
+        for place, loop in enumerate(_listed(plain["loops"], "mapping.loops")):
             if not isinstance(loop, Mapping) or len(loop) != 1:
                 raise InputError(f"mapping.loops[{place}] must be one {{dim: tile}}, got {loop!r}")
             loops.append(Loop(*next(iter(loop.items()))))
-        levels = []
-        for place, level in enumerate(plain["levels"]):
-            _fields(level, f"mapping.levels[{place}]", ("name", "keeps", "at", "per"), required=("name",))
+        for place, given in enumerate(_listed(plain["levels"], "mapping.levels")):
+            level = table(given, f"mapping.levels[{place}]", ("name", "keeps", "at", "per"), required=("name",))
             if known_levels:
-                known(level["name"], tuple(known_levels), f"mapping.levels[{place}]: level")
-            names = {key: tuple(level[key]) for key in ("keeps", "per") if key in level}
-            levels.append(Level(level["name"], at=level.get("at", 0), **names))
-        return cls(
-            dict(plain["sizes"]),
-            loops,
-            levels,
-            dict(plain.get("spatial") or {}),
-            tuple(plain.get("latched", OPERANDS)),
-            dict(plain.get("bits") or {}),
-        )
+                known(level["name"], known_levels, f"mapping.levels[{place}]: level")
+            levels.append(Level(**level))
+        rest = {key: plain[key] for key in ("spatial", "latched", "bits") if plain.get(key) is not None}
+        return cls(plain["sizes"], loops, levels, **rest)
 
 
-def _set(nest: Nest, name: str, value: object) -> None:
-    object.__setattr__(nest, name, value)
-
-
-def _unroll(dim: str, given: Unroll | Mapping | Sequence) -> Unroll:
+def _unroll(dim: str, given: object) -> Unroll:
     """An Unroll from itself, ``(axis, factor)`` or ``{axis:, factor:}``."""
+    if isinstance(given, Unroll):
+        return given
     if isinstance(given, Mapping):
-        _fields(given, f"spatial.{dim}", ("axis", "factor"), required=("axis", "factor"))
-        given = Unroll(given["axis"], given["factor"])
-    elif not isinstance(given, Unroll):
-        given = Unroll(*given)
-    whole(given.factor, f"spatial factor of {dim}")
+        return Unroll(**table(given, f"spatial.{dim}", ("axis", "factor"), required=("axis", "factor")))
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise InputError(f"spatial.{dim} must give an axis and a factor, got {given!r}")
+    return Unroll(*given)
+
+
+def _listed(given: object, where: str) -> Sequence:
+    if not isinstance(given, list | tuple):
+        raise InputError(f"{where} must be a list, got {given!r}")
     return given
-
-
-def _fields(given: object, where: str, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
-    if not isinstance(given, Mapping):
-        raise InputError(f"{where} must be a mapping with {', '.join(required)}, got {given!r}")
-    for name in given:
-        known(name, allowed, f"{where}: field")
-    for name in required:
-        if name not in given:
-            raise InputError(f"{where}.{name} is missing")

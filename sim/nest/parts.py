@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 from sim.errors import InputError, nearest
 
@@ -15,18 +16,25 @@ REUSED_BY = {operand: next(d for d in DIMS if d not in dims) for operand, dims i
 """The one dimension that does not index an operand: its loops reuse the operand's tile (outputs: add to it)."""
 
 
-def known(name: str, names: tuple[str, ...], what: str) -> str:
+def known(name: object, names: Collection[str], what: str) -> str:
     """``name`` if it is one of ``names``; raises InputError with the nearest right one."""
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise InputError(f"{what} {name!r} is unknown: {nearest(str(name), names)}")
     return name
 
 
 def whole(value: object, what: str, smallest: int = 1) -> int:
-    """``value`` as an int >= ``smallest``; raises InputError (fractions, booleans and text are refused)."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+    """``value`` (an int or NumPy integer) as an int >= ``smallest``; raises InputError (fractions, booleans and text
+    are refused)."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < smallest:
         raise InputError(f"{what} must be a whole number >= {smallest}, got {value!r}")
-    return value
+    return int(value)
+
+
+def settle(part: object, **values: object) -> None:
+    """Store checked values in a frozen dataclass that is being made."""
+    for name, value in values.items():
+        object.__setattr__(part, name, value)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         known(self.dim, DIMS, "loop dimension")
-        whole(self.tile, f"tile of loop {self.dim}")
+        settle(self, tile=whole(self.tile, f"tile of loop {self.dim}"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,11 @@ class Unroll:
 
     axis: str
     factor: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.axis, str) or not self.axis:
+            raise InputError(f"axis of a spatial dimension must be a name, got {self.axis!r}")
+        settle(self, factor=whole(self.factor, f"spatial factor along {self.axis}"))
 
 
 @dataclass(frozen=True)
@@ -66,20 +79,46 @@ class Level:
     per: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"name of a level must be text, got {self.name!r}")
+        settle(
+            self, keeps=names(self.keeps, f"level {self.name}: keeps"), per=names(self.per, f"level {self.name}: per")
+        )
         for operand in self.keeps:
             known(operand, OPERANDS, f"level {self.name}: operand")
         if isinstance(self.at, Mapping):
             for operand in self.at:
-                known(operand, tuple(self.keeps), f"level {self.name}: position of")
+                known(operand, self.keeps, f"level {self.name}: position of")
             missing = [operand for operand in self.keeps if operand not in self.at]
             if missing:
                 raise InputError(f"level {self.name} keeps {missing[0]} but 'at' gives no position for it")
-        for operand in self.keeps:
-            whole(self.position(operand), f"level {self.name}: position of {operand}", smallest=0)
+            at = {x: whole(self.at[x], f"level {self.name}: position of {x}", smallest=0) for x in self.keeps}
+        else:
+            at = whole(self.at, f"level {self.name}: position", smallest=0)
+        settle(self, at=at)
 
     def position(self, operand: str) -> int:
         """Loops outside of the level's tile of ``operand``."""
         return self.at[operand] if isinstance(self.at, Mapping) else self.at
+
+
+def names(given: object, what: str) -> tuple[str, ...]:
+    """A list of names as a tuple; raises InputError for anything else, also for one name that is not in a list."""
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"{what} must be a list of names, got {given!r}")
+    return tuple(given)
+
+
+def table(given: object, where: str, allowed: Collection[str], required: Collection[str] = ()) -> dict:
+    """``given`` as a dict whose keys are ``allowed`` and hold all ``required``; raises InputError otherwise."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where} must be a mapping of {', '.join(allowed)}, got {given!r}")
+    for name in given:
+        known(name, allowed, f"{where}: field")
+    for name in required:
+        if name not in given:
+            raise InputError(f"{where}.{name} is missing")
+    return dict(given)
 
 
 def chunks(extent: int, tile: int) -> list[tuple[int, int]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from itertools import pairwise
 
 import nest_oracle
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.nest import OPERANDS, Level, Loop, Nest
+from sim.nest import nest as nest_module
 
 
 @st.composite
@@ -186,8 +189,8 @@ GOOD = {
          "must be replicated along cols"),
         ({"levels": []}, "levels must name at least one level"),
         ({"spatial": {"n": ("cols", 5)}}, "innermost tile of n is 4 but 5 are unrolled along cols"),
-        ({"spatial": {"n": {"axis": "cols", "factor": 1.5}}}, "spatial factor of n must be a whole number"),
-        ({"sizes": {"m": 8, "n": 8}}, "k is missing"),
+        ({"spatial": {"n": {"axis": "cols", "factor": 1.5}}}, "spatial factor along cols must be a whole number"),
+        ({"sizes": {"m": 8, "n": 8}}, "sizes.k is missing"),
         ({"sizes": {"m": 8, "n": 8, "k": -1}}, "size of k must be a whole number >= 1, got -1"),
         ({"bits": {"weight": 4}}, "did you mean 'weights'?"),
         ({"latched": ["weigths"]}, "did you mean 'weights'?"),
@@ -199,6 +202,41 @@ def test_refusals(change, says):
     with pytest.raises(InputError) as error:
         Nest.from_dict(GOOD | change, known_levels=("dram", "shared", "wbuf"))
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 20), st.floats(), st.text(max_size=3), st.just([]), st.just({})
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(nests(), st.data())
+def test_broken_plain_forms_are_refused_in_one_line(nest, data):
+    """Any value of a good mapping replaced by junk is either still a mapping or an InputError, never another error."""
+    plain = json.loads(json.dumps(nest.to_dict()))
+    part, key = plain, data.draw(st.sampled_from(sorted(plain)))
+    while isinstance(part[key], list | dict) and part[key] and data.draw(st.integers(0, 3)):
+        part = part[key]
+        key = data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+    part[key] = data.draw(JUNK)
+    try:
+        assert Nest.from_dict(plain).text()
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def test_numpy_integers_are_numbers():
+    sizes = dict(zip("mnk", np.array([8, 8, 8]), strict=True))
+    nest = Nest(sizes, [("n", np.int64(4))], [Level("dram"), Level("shared", at=np.int32(1))])
+    assert json.loads(json.dumps(nest.to_dict()))["loops"] == [{"n": 4}]
+
+
+def test_example_of_the_docstring_and_moves_as_text():
+    ran = doctest.testmod(nest_module)
+    assert ran.attempted > 2 and ran.failed == 0
+    lines = three_levels("nkm").moves_text().splitlines()
+    assert len(lines) == 1 + 3 + 3 + 1 and len({len(line) for line in lines}) == 1
+    assert lines[2].split() == ["dram", "inputs", "221,184", "0", "0", "0", "1"]
 
 
 def test_unknown_level_of_a_capacity():
