@@ -17,16 +17,7 @@ of time the activates are busy anyway; of streams, the chance that two meet in o
 bursts go in order into a queue of each channel, and a full queue stops them all (:func:`imbalance`); the same count
 says how evenly random rows fall on the banks.
 
-The constants are sizes of a controller (here the simulator's), the same for all devices:
-
-``CHANNEL_QUEUE`` 104
-    requests a channel takes before it stops the stream: 64 in its FIFO + 32 in the read queue + 8 at a bank.
-``BANK_QUEUE`` 40
-    requests of one bank (or of a rank in refresh) before they stop the others: 32 in the read queue + 8 at the bank.
-``WRITE_BATCH`` W 32
-    writes drained at once: the size of the write buffer. W' = max(W, (W + m) / 2): longer runs are drained together.
-``REORDER_WINDOW`` Q 72
-    bursts among which the controller finds another bank group; the one fitted constant.
+The constants are sizes of a controller (:class:`Controller`, by default the simulator's), the same for all devices.
 """
 
 from __future__ import annotations
@@ -42,11 +33,33 @@ from sim.errors import InputError, nearest
 from sim.memory.dram_address import bursts_per_interleave, check_map, places
 from sim.memory.dram_timing import Timing
 
-CHANNEL_QUEUE, BANK_QUEUE, WRITE_BATCH, REORDER_WINDOW = 104, 40, 32, 72
 LOCALITIES = ("random", "sequential", "mix", "copy")
-_STREAMS = {"sequential": 1, "copy": 2, "mix": 3}
+STREAMS = {"sequential": 1, "copy": 2, "mix": 3}
 _COUNTED_BURSTS = 1 << 14  # of a stride
 _COUNTED_PER_SERVER = 1 << 12
+
+
+class Controller(NamedTuple):
+    """Sizes of one channel's controller in requests (bursts); the defaults are those DRAMsim3 was run with."""
+
+    fifo: int = 64  # in order, before the controller
+    read_queue: int = 32
+    write_buffer: int = 32  # drained at once when full
+    bank_queue: int = 8  # commands waiting at one bank
+    reorder_window: int = 72  # bursts among which another bank group is found: the one fitted number
+
+    @property
+    def channel_depth(self) -> int:
+        """Requests a channel takes before it stops the stream."""
+        return self.fifo + self.bank_depth
+
+    @property
+    def bank_depth(self) -> int:
+        """Requests of one bank, or of a rank in refresh, before they stop the others."""
+        return self.read_queue + self.bank_queue
+
+
+DEFAULT_CONTROLLER = Controller()
 
 
 class _Layout(NamedTuple):
@@ -68,6 +81,7 @@ def efficiency(
     address_map: str = "page",
     channels: ArrayLike = 1,
     locality: str | int = "random",
+    controller: Controller = DEFAULT_CONTROLLER,
 ) -> np.ndarray:
     """Useful bytes over peak bytes of saturated accesses, in (0, 1]; the numeric arguments broadcast.
 
@@ -95,28 +109,30 @@ def efficiency(
             value = {"run_bytes": run, "write_fraction": writes, "channels": count}[name][bad].flat[0]
             raise InputError(f"dram {name} must be {allowed}, got {value:g}")
     found = [
-        _one(timing, float(b), float(w), address_map, int(c), locality if stride is None else stride)
+        _one(timing, float(b), float(w), address_map, int(c), locality if stride is None else stride, controller)
         for b, w, c in zip(run.flat, writes.flat, count.flat, strict=True)
     ]
     return np.array(found).reshape(run.shape)
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _one(timing: Timing, run: float, writes: float, address_map: str, channels: int, locality: str | int) -> float:
+def _one(
+    timing: Timing, run: float, writes: float, address_map: str, channels: int, locality: str | int, size: Controller
+) -> float:
     if isinstance(locality, int):
-        layout = _strided(timing, run, writes, address_map, channels, locality)
+        layout = _strided(timing, run, writes, address_map, channels, locality, size)
     elif locality == "random":
-        layout = _random(timing, run, address_map, channels)
+        layout = _random(timing, run, address_map, channels, size)
     else:
-        layout = _streamed(timing, run, address_map, channels, _STREAMS[locality])
+        layout = _streamed(timing, run, address_map, channels, STREAMS[locality])
     activate = timing.activate_clocks / (layout.per_row * timing.ranks)
-    clocks = max(_bus_clocks(timing, layout, writes, activate), activate, _bank_clocks(timing, layout, writes))
+    clocks = max(_bus_clocks(timing, layout, writes, activate, size), activate, _bank_clocks(timing, layout, writes))
     useful = 1.0 if layout.streams else run / (layout.bursts * timing.request_bytes)
-    refresh = timing.refresh_share * (1 - _refresh_hidden(timing, layout, clocks))
+    refresh = timing.refresh_share * (1 - _refresh_hidden(timing, layout, clocks, size))
     return useful * timing.burst_clocks / (clocks * layout.imbalance) * (1 - refresh)
 
 
-def _refresh_hidden(timing: Timing, layout: _Layout, clocks: float) -> float:
+def _refresh_hidden(timing: Timing, layout: _Layout, clocks: float, size: Controller) -> float:
     """Share of a rank's refresh during which the other ranks keep the bus busy."""
     if timing.ranks == 1:
         return 0.0
@@ -125,20 +141,20 @@ def _refresh_hidden(timing: Timing, layout: _Layout, clocks: float) -> float:
     if layout.streams:
         return 0.0
     # until the blocked rank's requests fill the queue, as many of the other ranks are served
-    served = BANK_QUEUE * (timing.ranks - 1) * min(1.0, BANK_QUEUE / (timing.ranks * layout.in_channel))
+    served = size.bank_depth * (timing.ranks - 1) * min(1.0, size.bank_depth / (timing.ranks * layout.in_channel))
     return min(1.0, served * clocks / (timing.refresh_share * timing.refresh_interval_clocks))
 
 
-def _bus_clocks(timing: Timing, layout: _Layout, writes: float, activate: float) -> float:
+def _bus_clocks(timing: Timing, layout: _Layout, writes: float, activate: float, size: Controller) -> float:
     """Data bus and column path of a burst, with the share of the turns it pays."""
     bus = float(timing.burst_clocks)
     if not timing.dual_command:
         bus += 2 / layout.per_row / timing.burst_clocks
-    reads_path = max(bus, _group_clocks(timing, layout, REORDER_WINDOW))
+    reads_path = max(bus, _group_clocks(timing, layout, size.reorder_window))
     if writes in (0, 1):
         return reads_path
-    batch = max(WRITE_BATCH, (WRITE_BATCH + layout.in_channel) / 2)
-    path = (1 - writes) * reads_path + writes * max(bus, _group_clocks(timing, layout, min(batch, REORDER_WINDOW)))
+    batch = max(size.write_buffer, (size.write_buffer + layout.in_channel) / 2)
+    path = (1 - writes) * reads_path + writes * max(bus, _group_clocks(timing, layout, min(batch, size.reorder_window)))
     if layout.streams:
         exposed = 2 * (1 - (1 - 1 / timing.banks) ** (layout.streams - 1))
     else:
@@ -165,7 +181,7 @@ def _bank_clocks(timing: Timing, layout: _Layout, writes: float) -> float:
     return row * layout.bank_share / (layout.per_row * timing.banks)
 
 
-def _random(timing: Timing, run: float, address_map: str, channels: int) -> _Layout:
+def _random(timing: Timing, run: float, address_map: str, channels: int, size: Controller) -> _Layout:
     bursts = max(1, int(np.ceil(run / timing.request_bytes)))
     page = timing.bursts_per_page
     if address_map == "bank_group":
@@ -181,8 +197,8 @@ def _random(timing: Timing, run: float, address_map: str, channels: int) -> _Lay
         bursts,
         in_channel,
         per_row,
-        imbalance(channels, pieces, min(bursts, piece), CHANNEL_QUEUE),
-        imbalance(timing.banks, 1, max(1, round(per_row)), BANK_QUEUE),
+        imbalance(channels, pieces, min(bursts, piece), size.channel_depth),
+        imbalance(timing.banks, 1, max(1, round(per_row)), size.bank_depth),
         1 / (timing.bank_groups * timing.ranks) if address_map != "bank_group" and timing.bank_groups > 1 else -1.0,
         0,
     )
@@ -198,7 +214,9 @@ def _streamed(timing: Timing, run: float, address_map: str, channels: int, strea
     return _Layout(max(1.0, run / timing.request_bytes), in_channel, page, 1.0, 0.0, same, streams)
 
 
-def _strided(timing: Timing, run: float, writes: float, address_map: str, channels: int, stride: int) -> _Layout:
+def _strided(
+    timing: Timing, run: float, writes: float, address_map: str, channels: int, stride: int, size: Controller
+) -> _Layout:
     """Counted over the addresses themselves: rows opened, banks and channels visited."""
     bursts = max(1, int(np.ceil(run / timing.request_bytes)))
     runs = max(16, _COUNTED_BURSTS // bursts)
@@ -212,9 +230,9 @@ def _strided(timing: Timing, run: float, writes: float, address_map: str, channe
     opened = np.ones(burst.size, bool)
     opened[order[1:]] = (np.diff(bank[order]) != 0) | (np.diff(at.row[order]) != 0) | (np.diff(written[order]) != 0)
     per_row = burst.size / opened.sum()
-    channel_load = _queued(at.channel, channels, CHANNEL_QUEUE) * channels / burst.size
+    channel_load = _queued(at.channel, channels, size.channel_depth) * channels / burst.size
     rows_at = bank[np.flatnonzero(opened)]
-    rows_load = _queued(rows_at, channels * timing.banks, max(1, round(BANK_QUEUE / per_row)))
+    rows_load = _queued(rows_at, channels * timing.banks, max(1, round(size.bank_depth / per_row)))
     in_channel = min(float(bursts), burst.size / max(1, np.count_nonzero(np.diff(at.channel)) + 1))
     return _Layout(
         bursts,
