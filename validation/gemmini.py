@@ -252,6 +252,18 @@ def errors(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     return {"median": np.median(error), "mean": error.mean(), **worst, "rank": rank}
 
 
+def repeats(runs: pd.DataFrame) -> dict[str, float]:
+    """Errors if each mapping measured more than once is predicted by the mean of its other measurements.
+
+    Such rows differ in the sizes of the hardware's buffers. A floor for any model told the layer and the mapping only.
+    """
+    by_mapping = runs.groupby(["layer", "mapping"])["rtl"]
+    count, total = by_mapping.transform("size"), by_mapping.transform("sum")
+    again = count > 1
+    others = (total - runs["rtl"])[again] / (count[again] - 1)
+    return {"rows": int(again.sum()), **errors(others.to_numpy(), runs.loc[again, "rtl"].to_numpy())}
+
+
 def table(runs: pd.DataFrame, left_out: np.ndarray) -> pd.DataFrame:
     """Errors of each way to predict ``runs``, the most naive first."""
     ways = {
@@ -275,12 +287,24 @@ def main() -> None:
     left_out, fits = leave_one_shape_out(runs)
     print(f"{len(runs)} rows, {len(fits)} layer shapes; relative error of cycles, per cent\n")
     print(table(runs, left_out).round({"median": 1, "mean": 1, "p90": 1, "max": 1, "rank": 4}).to_string())
+    floor = repeats(runs)
+    print(
+        f"\nthe same layer and mapping measured again ({floor['rows']} rows): "
+        + ", ".join(f"{name} {floor[name]:.1f}" for name in ("median", "mean", "p90", "max"))
+    )
     print(f"\nfitted latency, cycles, {IN_FLIGHT} requests in flight (range over the folds)")
     everywhere = fit(runs)
     for field in fields(Memory):
         values = [getattr(f, field.name) for f in fits]
         name, value = field.name.replace("_", " "), getattr(everywhere, field.name)
         print(f"  {name:14s} {value:6.1f}  ({min(values):.1f} to {max(values):.1f})")
+    in_flight = IN_FLIGHT * REQUEST_BYTES
+    for name, latency in (
+        ("hits", everywhere.load_latency),
+        ("misses", everywhere.load_latency + everywhere.miss_latency),
+    ):
+        rate = dma.effective_bytes_per_cycle(BUS_BYTES, latency, in_flight)
+        print(f"  loads that are {name}: {rate:.1f} of {BUS_BYTES} bytes a cycle")
     if asked.rows:
         shown = runs[["layer", "mapping", "rtl", "timeloop"]].assign(model=left_out.round())
         shown["error %"] = (100 * (left_out / runs["rtl"] - 1)).round(1)
