@@ -65,6 +65,15 @@ class Nest:
         """Times that a new tile is brought on chip."""
         return prod(count for _, count in self.loops)
 
+    def held(self, operand: str) -> int:
+        """Consecutive tiles with the same tile of ``operand``: the innermost DRAM loops that do not index it."""
+        count = 1
+        for dimension, iterations in reversed(self.loops):
+            if dimension in INDEXED_BY[operand]:
+                break
+            count *= iterations
+        return count
+
     @property
     def spills(self) -> int:
         """Visits to one output tile with others in between: its partial sums leave the chip ``spills - 1`` times."""
@@ -173,9 +182,11 @@ def describe(nest: Nest) -> dict[str, float]:
         "weight_bytes": t["C"] * t["R"] * t["S"] * t["K"],
         "weight_rows": t["C"] * t["R"] * t["S"],
         "weight_misses": missed["weights"],
+        "weight_held": nest.held("weights"),
         "input_bytes": pixels(nest, t) * t["C"],
         "input_rows": pixels(nest, t),
         "input_misses": missed["inputs"],
+        "input_held": nest.held("inputs"),
         "sum_requests": output_rows * stored * (nest.spills - 1) / nest.spills,
         "store_bytes": t["N"] * t["P"] * t["Q"] * t["K"] * stored,
         "store_rows": output_rows * stored,
@@ -191,24 +202,25 @@ def stream_cycles(moved_bytes, rows, missed, latency, miss_latency):
 
 
 def predict(runs: pd.DataFrame, memory: Memory) -> np.ndarray:
-    """Cycles of each row of ``runs`` (columns of :func:`describe`)."""
+    """Cycles of each row of ``runs`` (columns of :func:`describe`).
+
+    Of the tiles that hold an operand's tile, the first alone misses it; every one loads it again.
+    """
     d = {name: values.to_numpy(float) for name, values in runs.select_dtypes("number").items()}
-    load = sum(
-        stream_cycles(
-            d[f"{operand}_bytes"],
-            d[f"{operand}_rows"],
-            d[f"{operand}_misses"],
-            memory.load_latency,
-            memory.miss_latency,
-        )
-        for operand in ("weight", "input")
-    )
-    sums = d["sum_requests"] * memory.load_latency / IN_FLIGHT
+    first, again = 0.0, 0.0
+    for name in ("weight", "input"):
+        stream = d[f"{name}_bytes"], d[f"{name}_rows"]
+        held, missed = d[f"{name}_held"], d[f"{name}_misses"]
+        first += stream_cycles(*stream, missed * held, memory.load_latency, memory.miss_latency)
+        again += stream_cycles(*stream, missed * (held == 1), memory.load_latency, memory.miss_latency)
     # a missed output line is fetched to be written in part, and written back
     lines = 2 * d["output_misses"]
     store = stream_cycles(d["store_bytes"], d["store_rows"], lines, memory.store_latency, memory.miss_latency)
-    tile = np.maximum(d["array"], load + sums + store)
-    return load + (d["tiles"] - 1) * tile + d["array"] + store
+    rest = store + d["sum_requests"] * memory.load_latency / IN_FLIGHT
+    held = np.maximum(d["weight_held"], d["input_held"])
+    slow, fast = np.maximum(d["array"], first + rest), np.maximum(d["array"], again + rest)
+    tile = (slow + (held - 1) * fast) / held
+    return first + (d["tiles"] - 1) * tile + d["array"] + store
 
 
 def load_runs(path: Path = TRUTH) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def test_short_rows_waste_beats_and_requests():
 
 @pytest.mark.parametrize("work", [1, 4, 8, 9, 30])
 def test_a_window_of_instructions_issues_as_one_stepped_in_order(work):
-    """Instruction i starts when the unit is free and instruction i - entries has left, ``occupancy`` after its start."""
+    """Instruction i starts when the unit is free and instruction i - entries has left (``occupancy`` on)."""
     entries, occupancy, count = 8, 63, 5000
     entered = OrderedDict()
     unit = 0

@@ -34,11 +34,11 @@ def nest(loops, stride=1, **tile):
 def test_errors_on_shapes_left_out_of_the_fit(runs, left_out):
     found = gemmini.errors(left_out[0], runs["rtl"].to_numpy())
     assert len(runs) == 123 and len(left_out[1]) == 38
-    assert found["median"] < 4.5
-    assert found["mean"] < 8.5
-    assert found["p90"] < 24
-    assert found["max"] < 46
-    assert found["rank"] > 0.995
+    assert found["median"] < 4.8
+    assert found["mean"] < 8.2
+    assert found["p90"] < 22
+    assert found["max"] < 44
+    assert found["rank"] > 0.996
 
 
 def test_closer_than_timeloop_by_every_measure(runs, left_out):
@@ -98,6 +98,13 @@ def test_partial_sums_leave_the_chip_only_when_outputs_change_inside_a_reduction
     assert nest([("K", 8), ("C", 4)], K=16).spills == 1
     assert nest([("C", 4), ("K", 8)], K=16).spills == 4
     assert nest([("C", 2), ("P", 3), ("R", 3), ("K", 8), ("S", 3)], K=16).spills == 6
+
+
+def test_a_tile_is_held_by_the_innermost_loops_that_do_not_index_it():
+    loops = nest([("K", 4), ("P", 2), ("K", 3), ("K", 2)], K=16)
+    assert (loops.held("inputs"), loops.held("weights"), loops.held("outputs")) == (6, 1, 1)
+    assert nest([("K", 4), ("P", 2), ("Q", 5)]).held("weights") == 10
+    assert nest([("K", 4)]).held("inputs") == 4
 
 
 def test_array_cycles_by_hand():
