@@ -105,6 +105,58 @@ def test_six_orders_by_hand(order, weights, inputs, outputs):
     assert moves["dram", "outputs"].read_down == (outputs - 1) * 128 * 1536
 
 
+TIMELOOP_BUFFER = Level("Buffer", ("weights", "outputs"), at=1)
+TIMELOOP = [
+    # (sizes, loops, levels, (level, operand): (reads toward the array, fills, updates)); dense counts of
+    # github.com/Accelergy-Project/timeloop-accelergy-exercises@2d5510807128 (MIT), example_designs/sparseloop/<name>/
+    # ref_outputs: mapping in timeloop-mapper.map.yaml, counts in timeloop-mapper.stats.txt
+    (
+        "01.2.1-DUDU-dot-product",
+        (1, 1, 16),
+        [("k", 1)],
+        [Level("Buffer")],
+        {"Buffer inputs": (16, 0, 0), "Buffer weights": (16, 0, 0), "Buffer outputs": (15, 0, 16)},
+    ),
+    (
+        "02.2.1-spMspM",
+        (8, 8, 8),
+        [("n", 8), ("k", 1), ("n", 1), ("m", 1)],
+        [Level("BackingStorage"), TIMELOOP_BUFFER],
+        {
+            "Buffer weights": (512, 64, 0),
+            "Buffer outputs": (448, 0, 512),
+            "BackingStorage inputs": (512, 0, 0),
+            "BackingStorage weights": (64, 0, 0),
+            "BackingStorage outputs": (0, 0, 64),
+        },
+    ),
+    (
+        "02.2.2-spMspM-tiled",
+        (8, 8, 8),
+        [("n", 2), ("k", 1), ("n", 1), ("m", 1)],
+        [Level("BackingStorage"), TIMELOOP_BUFFER],
+        {
+            "Buffer weights": (512, 64, 0),
+            "Buffer outputs": (448, 0, 512),
+            "BackingStorage inputs": (512, 0, 0),
+            "BackingStorage weights": (64, 0, 0),
+            "BackingStorage outputs": (0, 0, 64),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "mnk", "loops", "levels", "counts"), TIMELOOP, ids=[case[0] for case in TIMELOOP])
+def test_timeloop_counts(name, mnk, loops, levels, counts):
+    """Timeloop reads operands at every turn (no latches) and, like us, does not read what starts from zero."""
+    moves = Nest(dict(zip("mnk", mnk, strict=True)), loops, levels, latched=()).accesses()
+    found = {
+        f"{level} {x}": (row.read_down, row.written_from_above, row.written_from_below)
+        for (level, x), row in moves.items()
+    }
+    assert {place: found[place] for place in counts} == counts
+
+
 def test_short_last_tile_keeps_what_a_trip_count_would_fetch_again():
     """The last chunk of n (2 of 10) is one tile of the inner loop: k then reuses it, trip counts would say 3 x 2 x 2.
 
