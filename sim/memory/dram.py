@@ -131,16 +131,22 @@ def loaded_latency_ns(standard: str, load_fraction: ArrayLike) -> np.ndarray:
     middles of its bins, 1 at no load). At full load the queue sets it: :data:`SATURATED_REQUESTS` by Little's law, at
     the efficiency of :data:`DEFAULT_PATTERN`. :class:`InputError` for an unknown standard and loads outside [0, 1].
     """
+    ratio = load_ratio(load_fraction)
+    unloaded = latency_ns(standard)
+    own = parameters(standard, 1)
+    queued_ns = SATURATED_REQUESTS * TIMINGS[standard].request_bytes / (own["peak_gb_per_s"] * own["efficiency"])
+    last = np.mean(_load_bins()[-1][:2])
+    towards_full = np.clip((np.asarray(load_fraction, dtype=float) - last) / (1 - last), 0, 1)
+    return unloaded * (ratio + towards_full * np.maximum(0, queued_ns / unloaded - ratio))
+
+
+def load_ratio(load_fraction: ArrayLike) -> np.ndarray:
+    """Mean read latency over the unloaded one, median over devices, maps and patterns; constant past the last bin."""
     load = np.asarray(load_fraction, dtype=float)
     if not ((load >= 0) & (load <= 1)).all():
         raise InputError(f"dram load_fraction must be in [0, 1], got {load[~((load >= 0) & (load <= 1))].flat[0]:g}")
-    unloaded = latency_ns(standard)
     bins = np.array(_load_bins())
-    own = parameters(standard, 1)
-    queued = SATURATED_REQUESTS * TIMINGS[standard].request_bytes / (own["peak_gb_per_s"] * own["efficiency"])
-    at = np.concatenate(([0.0], bins[:, :2].mean(1), [1.0]))
-    ratio = np.concatenate(([1.0], bins[:, 2], [max(bins[-1, 2], queued / unloaded)]))
-    return unloaded * np.interp(load, at, ratio)
+    return np.interp(load, np.append(0.0, bins[:, :2].mean(1)), np.append(1.0, bins[:, 2]))
 
 
 @functools.cache

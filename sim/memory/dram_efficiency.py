@@ -11,13 +11,15 @@ Every resource of a channel bounds the time of a burst by itself, and the slowes
     T = max(bus + turns, activate, bank) x imbalance of the channels
     efficiency = useful bytes x tB / T x (1 - (tRFC + tRC) / tREFI x share not hidden by other ranks)
 
-m: bursts of a run in one channel; s: chance that the next run meets the same bank group; w: share of writes.
-``exposed`` is the share of rows that a turn leaves to be opened with nothing to hide it: of unrelated runs, the share
-of time the activates are busy anyway; of streams, the chance that two meet in one bank. The ``imbalance`` is counted:
-bursts go in order into a queue of each channel, and a full queue stops them all (:func:`imbalance`); the same count
-says how evenly random rows fall on the banks.
+m: bursts of a run in one channel; s: chance that the next run meets the same bank group; w: share of writes; Q: read
+queue + a bank's queue in each bank group; W' = max(W, (W + m) / 2) with the write buffer W, as long runs are drained
+together. ``exposed`` is the share of rows that a turn leaves to be opened with nothing to hide it: of unrelated runs,
+the share of time the activates are busy anyway; of streams, the chance that two meet in one bank. The ``imbalance`` is
+counted: bursts go in order into a queue of each channel, and a full queue stops them all (:func:`imbalance`); the same
+count says how evenly random rows fall on the banks.
 
-The constants are sizes of a controller (:class:`Controller`, by default the simulator's), the same for all devices.
+Nothing is fitted: the sizes are those of the simulator's controller (:class:`Controller`), the rest is timing. The form
+itself was found looking at the rows it is held against (``python -m validation.dram``).
 """
 
 from __future__ import annotations
@@ -46,7 +48,6 @@ class Controller(NamedTuple):
     read_queue: int = 32
     write_buffer: int = 32  # drained at once when full
     bank_queue: int = 8  # commands waiting at one bank
-    reorder_window: int = 72  # bursts among which another bank group is found: the one fitted number
 
     @property
     def channel_depth(self) -> int:
@@ -57,6 +58,10 @@ class Controller(NamedTuple):
     def bank_depth(self) -> int:
         """Requests of one bank, or of a rank in refresh, before they stop the others."""
         return self.read_queue + self.bank_queue
+
+    def reorder_depth(self, bank_groups: int) -> int:
+        """Bursts among which another bank group is found: the read queue, and a bank's queue in each group."""
+        return self.read_queue + bank_groups * self.bank_queue
 
 
 DEFAULT_CONTROLLER = Controller()
@@ -150,11 +155,12 @@ def _bus_clocks(timing: Timing, layout: _Layout, writes: float, activate: float,
     bus = float(timing.burst_clocks)
     if not timing.dual_command:
         bus += 2 / layout.per_row / timing.burst_clocks
-    reads_path = max(bus, _group_clocks(timing, layout, size.reorder_window))
+    window = size.reorder_depth(timing.bank_groups)
+    reads_path = max(bus, _group_clocks(timing, layout, window))
     if writes in (0, 1):
         return reads_path
     batch = max(size.write_buffer, (size.write_buffer + layout.in_channel) / 2)
-    path = (1 - writes) * reads_path + writes * max(bus, _group_clocks(timing, layout, min(batch, size.reorder_window)))
+    path = (1 - writes) * reads_path + writes * max(bus, _group_clocks(timing, layout, min(batch, window)))
     if layout.streams:
         exposed = 2 * (1 - (1 - 1 / timing.banks) ** (layout.streams - 1))
     else:
