@@ -63,7 +63,9 @@ def simulate_chips(
     slowest = max(found, key=lambda s: s.seconds)
     by_cause = {cause: micro_batches * s for cause, s in slowest.seconds_by_cause.items()}
     by_cause["bubble"] = sum(s.seconds for s in found) - slowest.seconds
-    first = found[0].reports[0]
+    said = [n for stage in found for report in stage.reports for n in report.notes]
+    if chips.count > 1:
+        notes.append(NOT_CHARGED)
     return ChipsReport(
         machine=machine.name,
         trace=trace.name,
@@ -75,7 +77,7 @@ def simulate_chips(
         seconds_by_cause=by_cause,
         energy=_energy(found, micro_batches, sum(by_cause.values())),
         stages=found,
-        notes=notes + ([NOT_CHARGED] if chips.count > 1 else []) + [n for n in first.notes if n not in notes],
+        notes=list(dict.fromkeys([*notes, *said])),
     )
 
 

@@ -82,6 +82,13 @@ def test_im2col_in_memory_writes_the_inflated_matrix_and_reads_it_back():
     assert in_memory.cycles > fly.cycles
 
 
+def test_on_the_fly_every_pixel_comes_from_dram_once():
+    slow = {"memory.shared.capacity_kib": 4096, "dram.bandwidth_gb_per_s": 0.1}  # so that traffic is what counts
+    machine = accelerator("dense_ws").override(slow)
+    found = simulate(machine, conv2d(2, 16, 14, 14, 32, 3, padding=1)).dram_bytes
+    assert found == 2 * 16 * 14 * 14 + 16 * 9 * 32 + 2 * 32 * 14 * 14
+
+
 def test_depthwise_wastes_the_array_and_says_so():
     macs = 96 * 28 * 28 * 9
     array, vector = (depthwise_conv2d(1, 96, 28, 28, 3, padding=1, unit=u) for u in ("array", "vector"))
