@@ -103,6 +103,32 @@ def test_more_link_bandwidth_is_never_slower_and_no_bandwidth_is_the_limit():
     assert simulate_chips(machine, LAYER, ring(4, 1e5), tensor=4).limit.startswith("the chips themselves")
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"topology": "ring"},
+        {"topology": "switch"},
+        {"topology": "all_to_all"},
+        {"topology": "mesh", "mesh_rows": 2, "mesh_cols": 4},
+        {"topology": "mesh", "mesh_rows": 4, "mesh_cols": 2},
+        {"topology": "mesh", "mesh_rows": 1, "mesh_cols": 8},
+    ],
+)
+@pytest.mark.parametrize(("tensor", "pipeline"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_every_topology_and_cut_adds_up(where, tensor, pipeline):
+    """Causes, link energy, and more bandwidth; every stage but the last sends, over as many channels as it is far."""
+    machine, trace = accelerator("dense_ws"), llm("llama2_7b", "decode", context=8, layers=8)
+    found = [simulate_chips(machine, trace, ring(8, b, **where), tensor, pipeline, 3) for b in (0.1, 1, 1000)]
+    for report in found:
+        assert sum(report.seconds_by_cause.values()) == report.seconds
+        assert report.energy["links"] == pytest.approx(report.bytes_on_wire * 8 * 5.0)
+        sends = report.transfers[report.transfers["kind"] == "point_to_point"]
+        assert sends["stage"].tolist() == list(range(pipeline - 1))
+        assert (sends["wire_bytes"] >= sends["size_bytes"]).all()
+    assert found[0].seconds >= found[1].seconds >= found[2].seconds
+    assert found[0].seconds_by_cause["compute"] == pytest.approx(found[2].seconds_by_cause["compute"], rel=1e-9)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 3, 8])
 def test_bubble_of_equal_stages(micro_batches):
     trace = llm("smollm2_135m", "prefill", tokens=64, layers=4)
