@@ -27,7 +27,8 @@ class Chips(BaseModel):
     """``count`` equal chips; :class:`InputError` names the field, what is allowed and what was given.
 
     ``link_gb_per_s``: one direction of one link, as achieved (1 GB/s = 10^9 byte/s); ``energy_pj_per_bit``: of one bit
-    that crosses one link, both ends together (a switch: into it and out again); ``mesh_rows`` and ``mesh_cols``: of a mesh, and only there.
+    that crosses one link, both ends together (a switch: into it and out again); ``mesh_rows`` and
+    ``mesh_cols``: of a mesh, and only there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
