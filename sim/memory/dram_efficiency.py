@@ -4,7 +4,7 @@ Every resource of a channel bounds the time of a burst by itself, and the slowes
 
     bus       tB + 2 / (tB x bursts per row): a column command that meets one of the two row commands on a shared
               command bus waits a clock; where a map keeps a page in one bank group, at least its column path
-              tL - (tL - tB) (1 - s^max(1, Q/m)) min(1, Q/m)
+              tL - (tL - tB) (1 - s^max(1, q)) min(1, q), q = Q/m for reads and W/m - 1 for writes
     turns     w/W' (turn + (tRP + tRCD) exposed), where reads and writes mix
     activate  max(tRRD_S, tFAW/4, t32AW/32) / (bursts per row x ranks)
     bank      row cycle / (bursts per row x banks) x imbalance of the banks
@@ -49,10 +49,13 @@ class Controller(NamedTuple):
     write_buffer: int = 32  # drained at once when full
     bank_queue: int = 8  # commands waiting at one bank
 
-    @property
-    def channel_depth(self) -> int:
-        """Requests a channel takes before it stops the stream."""
-        return self.fifo + self.bank_depth
+    def channel_depth(self, per_row: float, banks: int) -> int:
+        """Requests a channel takes before it stops the stream, of rows of ``per_row`` bursts.
+
+        FIFO, read queue, and the queues of the banks that the read queue reaches past full ones (half of all at most).
+        """
+        seen = min(banks / 2, self.read_queue / max(1.0, per_row - self.bank_queue))
+        return self.fifo + self.read_queue + round(self.bank_queue * max(1.0, seen))
 
     @property
     def bank_depth(self) -> int:
@@ -75,7 +78,8 @@ class _Layout(NamedTuple):
     per_row: float  # bursts between two activates of a bank
     imbalance: float
     bank_share: float  # busiest bank's share of rows, x banks
-    same_group: float  # chance that the next run meets the same bank group
+    in_group: float  # bursts one after the other in one bank group; 0 where the map alternates or there is one group
+    same_group: float  # chance that those after them meet the same bank group
     streams: int  # 0: unrelated runs
 
 
@@ -155,12 +159,11 @@ def _bus_clocks(timing: Timing, layout: _Layout, writes: float, activate: float,
     bus = float(timing.burst_clocks)
     if not timing.dual_command:
         bus += 2 / layout.per_row / timing.burst_clocks
-    window = size.reorder_depth(timing.bank_groups)
-    reads_path = max(bus, _group_clocks(timing, layout, window))
+    reads = max(bus, _group_clocks(timing, layout, size.reorder_depth(timing.bank_groups), 0))
     if writes in (0, 1):
-        return reads_path
+        return reads
     batch = max(size.write_buffer, (size.write_buffer + layout.in_channel) / 2)
-    path = (1 - writes) * reads_path + writes * max(bus, _group_clocks(timing, layout, min(batch, window)))
+    path = (1 - writes) * reads + writes * max(bus, _group_clocks(timing, layout, size.write_buffer, 1))
     if layout.streams:
         exposed = 2 * (1 - (1 - 1 / timing.banks) ** (layout.streams - 1))
     else:
@@ -168,13 +171,18 @@ def _bus_clocks(timing: Timing, layout: _Layout, writes: float, activate: float,
     return path + min(writes, 1 - writes) / batch * (timing.turn_clocks + timing.reopen_clocks * exposed)
 
 
-def _group_clocks(timing: Timing, layout: _Layout, window: float) -> float:
-    """A burst on the column path of its bank group, where the map keeps a page of bursts in one group (else 0)."""
-    if layout.same_group < 0:
+def _group_clocks(timing: Timing, layout: _Layout, window: float, own: int) -> float:
+    """A burst on the column path of its bank group, where the map keeps a page of bursts in one group (else 0).
+
+    ``window`` bursts are seen beside it, or (``own`` = 1) with it: a drained batch of writes sees nothing after itself.
+    """
+    if layout.in_group == 0:
         return 0.0
-    bursts = min(layout.in_channel if not layout.streams else np.inf, timing.bursts_per_page)
-    ahead = window / bursts
-    hidden = (1 - layout.same_group ** max(1.0, ahead)) * min(1.0, ahead)
+    if layout.streams == STREAMS["mix"] and not own:
+        hidden = 1 - layout.same_group  # two streams are read, each in a bank group of its own choice
+    else:
+        others = max(0.0, window / layout.in_group - own)
+        hidden = (1 - layout.same_group ** max(1 - own, others)) * min(1.0, others)
     return timing.same_group_clocks - (timing.same_group_clocks - timing.burst_clocks) * hidden
 
 
@@ -203,21 +211,25 @@ def _random(timing: Timing, run: float, address_map: str, channels: int, size: C
         bursts,
         in_channel,
         per_row,
-        imbalance(channels, pieces, min(bursts, piece), size.channel_depth),
+        imbalance(channels, pieces, min(bursts, piece), size.channel_depth(per_row, timing.banks)),
         imbalance(timing.banks, 1, max(1, round(per_row)), size.bank_depth),
-        1 / (timing.bank_groups * timing.ranks) if address_map != "bank_group" and timing.bank_groups > 1 else -1.0,
+        min(in_channel, page) if _stays(timing, address_map) else 0.0,
+        1 / (timing.bank_groups * timing.ranks),
         0,
     )
+
+
+def _stays(timing: Timing, address_map: str) -> bool:
+    """Whether a run stays in a bank group while there are others."""
+    return address_map != "bank_group" and timing.bank_groups > 1
 
 
 def _streamed(timing: Timing, run: float, address_map: str, channels: int, streams: int) -> _Layout:
     page = timing.bursts_per_page
     in_channel = max(1.0, run / timing.request_bytes / channels)
-    groups = timing.bank_groups * timing.ranks
-    same = -1.0
-    if address_map != "bank_group" and timing.bank_groups > 1:
-        same = 0.0 if streams < 3 else 1 / groups
-    return _Layout(max(1.0, run / timing.request_bytes), in_channel, page, 1.0, 0.0, same, streams)
+    in_group = page if _stays(timing, address_map) else 0
+    same = 1 / (timing.bank_groups * timing.ranks) if streams > 2 else 0.0
+    return _Layout(max(1.0, run / timing.request_bytes), in_channel, page, 1.0, 0.0, in_group, same, streams)
 
 
 def _strided(
@@ -231,14 +243,17 @@ def _strided(
     at = places(timing, address_map, channels, burst * timing.request_bytes)
     bank = at.channel * timing.banks + at.bank
     # writes are drained by themselves, so reads and writes meet rows apart
-    written = np.repeat(np.diff(np.floor(np.arange(runs + 1) * writes)).astype(np.int64), bursts)
+    written = np.repeat(np.diff(np.floor(np.arange(runs + 1) * writes + 1e-9)).astype(np.int64), bursts)
     order = np.lexsort((np.arange(burst.size), written, bank))
     opened = np.ones(burst.size, bool)
     opened[order[1:]] = (np.diff(bank[order]) != 0) | (np.diff(at.row[order]) != 0) | (np.diff(written[order]) != 0)
     per_row = burst.size / opened.sum()
-    channel_load = _queued(at.channel, channels, size.channel_depth) * channels / burst.size
+    channel_load = _queued(at.channel, channels, size.channel_depth(per_row, timing.banks)) * channels / burst.size
     rows_at = bank[np.flatnonzero(opened)]
     rows_load = _queued(rows_at, channels * timing.banks, max(1, round(size.bank_depth / per_row)))
+    by_channel = np.argsort(at.channel, kind="stable")
+    changes = np.flatnonzero(np.diff((bank // timing.banks_per_group)[by_channel], prepend=-1, append=-1))
+    stays = np.diff(changes)
     in_channel = min(float(bursts), burst.size / max(1, np.count_nonzero(np.diff(at.channel)) + 1))
     return _Layout(
         bursts,
@@ -246,7 +261,8 @@ def _strided(
         per_row,
         max(1.0, channel_load),
         max(1.0, rows_load * channels * timing.banks / rows_at.size) / max(1.0, channel_load),
-        1 / (timing.bank_groups * timing.ranks) if address_map != "bank_group" and timing.bank_groups > 1 else -1.0,
+        (stays**2).sum() / stays.sum() if _stays(timing, address_map) else 0.0,
+        0.0,
         0,
     )
 
