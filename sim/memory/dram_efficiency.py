@@ -5,7 +5,7 @@ Every resource of a channel bounds the time of a burst by itself, and the slowes
     bus       tB + 2 / (tB x bursts per row): a column command that meets one of the two row commands on a shared
               command bus waits a clock; where a map keeps a page in one bank group, at least its column path
               tL - (tL - tB) (1 - s^max(1, q)) min(1, q), q = Q/m for reads and W/m - 1 for writes
-    turns     w/W' (turn + (tRP + tRCD) exposed), where reads and writes mix
+    turns     min(w, 1 - w) / W' x (turn + (tRP + tRCD) exposed), where reads and writes mix
     activate  max(tRRD_S, tFAW/4, t32AW/32) / (bursts per row x ranks)
     bank      row cycle / (bursts per row x banks) x imbalance of the banks
     T = max(bus + turns, activate, bank) x imbalance of the channels
