@@ -31,12 +31,11 @@ def main() -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        skipping = zero_skip.measure(
-            zero_skip.output_builds() + zero_skip.input_builds(), Path(folder), given.workers
-        ).drop(columns="turn")
-        scatter = zero_skip.measure(zero_skip.scatter_builds(), Path(folder), given.workers)
+        skipping = zero_skip.measure(Path(folder), given.workers)
     from_masks = zero_skip.masks()
-    scatter["without_conflicts"] = zero_skip.predicted(scatter, from_masks)
+    waits = zero_skip.lanes_may_wait(skipping)
+    skipping, scatter = skipping[~waits], skipping[waits]
+    scatter = scatter.assign(without_conflicts=zero_skip.predicted(scatter, from_masks))
     systolic.to_csv(given.out / "own_arrays_cycles.csv", index=False)
     skipping.to_csv(given.out / "own_zero_skip_cycles.csv", index=False)
     scatter.to_csv(given.out / "own_scatter_conflicts.csv", index=False)

@@ -49,10 +49,14 @@ using Matrix = std::vector<std::vector<int>>;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+// int8 without zero, which would hide an operand used in the wrong cycle.
 Matrix random_matrix(std::mt19937& random, int rows, int columns) {
     Matrix made(rows, std::vector<int>(columns));
     for (auto& row : made)
-        for (int& value : row) value = static_cast<int>(random() % 256) - 128;
+        for (int& value : row) {
+            value = static_cast<int>(random() % 255) - 128;
+            value += value >= 0;
+        }
     return made;
 }
 

@@ -1,7 +1,8 @@
 // Drives one zero-skipping build over a list of masked matrix-vector products and prints one CSV row each.
 //
 //     zero_skip... < cases
-//     cases: "key fifo_depth owners positions seed activation_mask owner_mask owner_mask ..." a line; masks are 0/1 text
+//     cases: "key limit owners positions seed activation_mask owner_mask owner_mask ..." a line; masks are 0/1 text.
+//     limit: tiles that may wait in a queue, or products that a shared accumulator adds a cycle
 //
 // Built with -DLANES= -DTILE= -DVECTORS= -DINPUT_LANES=0|1. A lane owns one owner (an output feature, or with INPUT_LANES
 // an input feature) and walks the positions (the other side); groups of LANES owners run one after another from reset.
@@ -24,7 +25,7 @@ namespace {
 using Matrix = std::vector<std::vector<int>>;
 
 struct Case {
-    int depth = 0, owners = 0, positions = 0;
+    int limit = 0, owners = 0, positions = 0;
     Matrix weights;      // owners x positions
     Matrix activations;  // VECTORS x positions; with INPUT_LANES 1 x owners
 };
@@ -67,11 +68,11 @@ class Bench {
 
     void group(const Case& given, int first, Matrix& got, Outcome& total) {
         const int tiles = (given.positions + TILE - 1) / TILE;
-        const long limit = 4L * LANES * (given.positions + tiles) + 64;
-        reset(given.depth);
+        const long longest = 4L * LANES * (given.positions + tiles) + 64;
+        reset(given.limit);
         int handed = 0, summed = 0;
         long cycles = 0, reduced = 0;
-        for (long now = 0; now < limit && (cycles == 0 || summed < tiles); ++now) {
+        for (long now = 0; now < longest && (cycles == 0 || summed < tiles); ++now) {
             const bool ready = array_.in_ready;
             if (cycles == 0 && handed == tiles && array_.idle) {
                 cycles = now + 1;
@@ -144,9 +145,9 @@ class Bench {
         array_.eval();
     }
 
-    void reset(int depth) {
+    void reset(int limit) {
         array_.in_valid = 0;
-        array_.depth = depth;
+        array_.limit = limit;
         array_.rst = 1;
         tick();
         tick();
@@ -164,7 +165,7 @@ int main() {
     std::string key, mask;
     unsigned seed = 0;
     Case given;
-    while (std::cin >> key >> given.depth >> given.owners >> given.positions >> seed) {
+    while (std::cin >> key >> given.limit >> given.owners >> given.positions >> seed) {
         std::mt19937 random(seed);
         std::cin >> mask;
         given.activations.assign(VECTORS, {});
@@ -176,7 +177,7 @@ int main() {
             for (const char bit : mask) owner.push_back(bit == '1' ? not_zero(random) : 0);
         }
         const Outcome outcome = bench.run(given);
-        std::cout << key << ',' << given.depth << ',' << outcome.cycles << ',' << outcome.reduced << ','
+        std::cout << key << ',' << given.limit << ',' << outcome.cycles << ',' << outcome.reduced << ','
                   << outcome.exact << '\n';
     }
     return 0;

@@ -15,9 +15,10 @@ from validation.rtl.build import Build, run_all, verilator_version
 
 DEEPEST = 8
 DEPTHS = (1, 2, 4, 8)
-SIZES = ((4, 16), (4, 64), (16, 16), (16, 64))
+SIZES = ((4, 16), (4, 64), (16, 16), (16, 32))
 TWO_VECTORS = (8, 32)
-SCATTER_SIZES = ((16, 16), (16, 64))
+SHARED_SIZES = ((16, 16), (16, 32))
+PORTS = (1, 2, 4, 16)
 TILES = 9
 DENSITIES = (0.05, 0.1, 0.3, 0.5, 0.9)
 
@@ -61,24 +62,19 @@ def output_builds() -> list[Build]:
     ]
 
 
-def _input_build(top: str, lane_count: int, tile: int, parameters: Mapping[str, int]) -> Build:
-    defines = {"LANES": lane_count, "TILE": tile, "VECTORS": 1, "INPUT_LANES": 1}
-    return Build(top, "zero_skip.cpp", {"P": lane_count, "T": tile, **parameters}, defines, ("zero_skip_lane",))
-
-
 def input_builds() -> list[Build]:
-    """Lanes that own input features, with private accumulators and adder trees, or with P adders an accumulator."""
-    private = [_input_build("zero_skip_input", *size, {"FIFO": fifo}) for size in SIZES for fifo in (0, DEEPEST)]
-    return private + [_input_build("zero_skip_shared", *size, {"PORTS": size[0], "TURN": 0}) for size in SCATTER_SIZES]
-
-
-def scatter_builds() -> list[Build]:
-    """Input lanes that may have to wait for a shared accumulator."""
+    """Lanes that own input features: with private accumulators and adder trees, and with shared accumulators."""
+    private = [("zero_skip_input", size, {"FIFO": fifo}) for size in SIZES for fifo in (0, DEEPEST)]
+    shared = [("zero_skip_shared", size, {"TURN": turn}) for size in SHARED_SIZES for turn in (0, 1)]
     return [
-        _input_build("zero_skip_shared", *size, {"PORTS": ports, "TURN": turn})
-        for size in SCATTER_SIZES
-        for ports in (1, 2, 4)
-        for turn in (0, 1)
+        Build(
+            top,
+            "zero_skip.cpp",
+            {"P": lane_count, "T": tile, **parameters},
+            {"LANES": lane_count, "TILE": tile, "VECTORS": 1, "INPUT_LANES": 1},
+            ("zero_skip_lane",),
+        )
+        for top, (lane_count, tile), parameters in private + shared
     ]
 
 
@@ -87,8 +83,15 @@ def bits(mask: NDArray[np.bool_]) -> str:
     return "".join("1" if kept else "0" for kept in mask)
 
 
-def cases(build: Build, from_masks: Masks) -> Iterator[tuple[str, int, str]]:
-    """(mask key, FIFO depth, the bench's line) of everything ``build`` measures."""
+def limits(build: Build) -> tuple[int, ...]:
+    """What ``build`` is run with: tiles that may wait in a queue, or products an accumulator adds a cycle."""
+    if build.top == "zero_skip_shared":
+        return PORTS
+    return DEPTHS if build.parameters["FIFO"] else (0,)
+
+
+def cases(build: Build, from_masks: Masks) -> Iterator[str]:
+    """Everything ``build`` measures, one line each (see the bench)."""
     prefix = f"P{build.parameters['P']}_T{build.parameters['T']}_"
     input_lanes = bool(build.defines["INPUT_LANES"])
     for key, (weights, activations) in from_masks.items():
@@ -97,8 +100,8 @@ def cases(build: Build, from_masks: Masks) -> Iterator[tuple[str, int, str]]:
         owners, positions = weights.shape
         broadcast = np.ones(owners, bool) if input_lanes else activations
         text = " ".join([bits(broadcast), *map(bits, weights)])
-        for depth in DEPTHS if build.parameters.get("FIFO") else (0,):
-            yield key, depth, f"{key} {depth} {owners} {positions} {zlib.crc32(key.encode())} {text}"
+        for limit in limits(build):
+            yield f"{key} {limit} {owners} {positions} {zlib.crc32(key.encode())} {text}"
 
 
 def counts(mask: tuple[NDArray[np.bool_], NDArray[np.bool_]], tile: int) -> NDArray[np.int64]:
@@ -106,20 +109,22 @@ def counts(mask: tuple[NDArray[np.bool_], NDArray[np.bool_]], tile: int) -> NDAr
     return lanes.tile_counts(mask[0] & mask[1], tile)
 
 
-def measure(builds: list[Build], folder: Path, workers: int | None = None) -> pd.DataFrame:
-    """Build and run below ``folder``: one row a (build, mask, FIFO depth).
+def measure(folder: Path, workers: int | None = None) -> pd.DataFrame:
+    """Build and run below ``folder``: one row a (build, mask, limit).
 
-    Columns: ``cycles`` to the last accumulator final, ``cycles_reduced`` to the last sum over lanes visible (equal for
-    output lanes), both summed over lane groups; ``dens_w``, ``dens_a`` fractions; ``nnz_total`` products;
-    ``sum_tile_max`` sum over groups and tiles of the busiest lane; ``mac_utilisation`` products / (lanes x cycles).
+    Columns: ``ports`` products that a shared accumulator adds a cycle (0: accumulators are not shared); ``turn`` 1
+    where lanes search from different positions; ``cycles`` to the last accumulator final, ``cycles_reduced`` to the
+    last sum over lanes visible (the same where no adder tree follows), both summed over lane groups; ``dens_w``,
+    ``dens_a`` fractions; ``nnz_total`` products; ``sum_tile_max`` sum over groups and tiles of the busiest lane;
+    ``mac_utilisation`` products / (lanes x cycles); ``numeric_ok`` 1 when every sum equals the reference product.
     """
     from_masks, version = masks(), verilator_version()
-    listed = [list(cases(build, from_masks)) for build in builds]
-    jobs = [(build, "".join(f"{line}\n" for *_, line in some)) for build, some in zip(builds, listed, strict=True)]
+    builds = output_builds() + input_builds()
+    jobs = [(build, "".join(f"{line}\n" for line in cases(build, from_masks))) for build in builds]
     rows = []
     for build, answer in zip(builds, run_all(jobs, folder, workers), strict=True):
         lane_count, tile = build.parameters["P"], build.parameters["T"]
-        for key, depth, cycles, reduced, exact in answer:
+        for key, limit, cycles, reduced, exact in answer:
             work = counts(from_masks[key], tile)
             starts = range(0, len(work), lane_count)
             rows.append(
@@ -129,11 +134,11 @@ def measure(builds: list[Build], folder: Path, workers: int | None = None) -> pd
                     "P": lane_count,
                     "T": tile,
                     "V": build.parameters.get("V", 1),
-                    "ports": build.parameters.get("PORTS", 0),
+                    "ports": int(limit) if build.top == "zero_skip_shared" else 0,
                     "turn": build.parameters.get("TURN", 0),
                     "groups": len(starts),
                     "tiles": work.shape[1],
-                    "fifo_depth": int(depth),
+                    "fifo_depth": int(limit) if build.parameters.get("FIFO") else 0,
                     "dens_w": round(float(from_masks[key][0].mean()), 4),
                     "dens_a": round(float(from_masks[key][1].mean()), 4),
                     "nnz_total": int(work.sum()),
@@ -157,6 +162,11 @@ def predicted(rows: pd.DataFrame, from_masks: Masks) -> NDArray[np.int64]:
         groups = [work[at : at + row.P] for at in range(0, len(work), row.P)]
         found.append(sum(int(lanes.cycles(group, row.fifo_depth)) for group in groups))
     return np.array(found, np.int64)
+
+
+def lanes_may_wait(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows whose lanes share accumulators that cannot add the products of all lanes in one cycle."""
+    return np.asarray((rows.ports > 0) & (rows.ports < rows.P))
 
 
 def drain_cycles(rows: pd.DataFrame) -> NDArray[np.int64]:

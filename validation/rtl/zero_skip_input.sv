@@ -1,9 +1,9 @@
 // Input lanes with private accumulators: P lanes, each the owner of one input feature, walk tiles of T output features.
 //
 // A lane scatters weight x activation into a bank of T accumulators of its own, so no two lanes ever meet. Lanes behind a
-// queue may be on different tiles: every lane has FIFO + 1 banks (P * T * (FIFO + 1) accumulators in all). When the last
-// lane is done with a tile, its P banks run through T adder trees, one register a level, one tile a cycle. A bank is
-// cleared by the first cycle of the next tile that uses it, which is never before its sums were read.
+// queue of `limit` tiles may be on different tiles: every lane uses limit + 1 banks, P * T * (limit + 1) accumulators in
+// all. When the last lane is done with a tile, its P banks run through T adder trees, one register a level, one tile a
+// cycle. A bank is cleared by the first cycle of the next tile that uses it, which is never before its sums were read.
 
 module zero_skip_input #(
     parameter int P = 4,
@@ -12,7 +12,7 @@ module zero_skip_input #(
 ) (
     input logic clk,
     input logic rst,
-    input logic [7:0] depth,
+    input logic [7:0] limit,
     input logic in_valid,
     input logic [T-1:0] in_stored[P],
     input logic [8*T-1:0] in_weights[P],
@@ -43,9 +43,9 @@ module zero_skip_input #(
       reducing <= '0;
       for (int s = 0; s < SLOTS; s++) done[s] <= '0;
     end else begin
-      if (push) slot <= int'(slot) == FIFO ? '0 : slot + 1;
+      if (push) slot <= 8'(slot) == limit ? '0 : slot + 1;
       if (reduce) begin
-        reducing <= int'(reducing) == FIFO ? '0 : reducing + 1;
+        reducing <= 8'(reducing) == limit ? '0 : reducing + 1;
         done[reducing] <= '0;
       end
       for (int p = 0; p < P; p++) if (lane_finish[p]) done[lane_slot[p]][p] <= 1'b1;
@@ -64,7 +64,7 @@ module zero_skip_input #(
     ) lane (
         .clk,
         .rst,
-        .depth,
+        .depth(limit),
         .push,
         .wanted(in_stored[p]),
         .stored(in_stored[p]),

@@ -1,8 +1,8 @@
 // Output lanes: P lanes, each the owner of one output feature with V accumulators, share a broadcast activation tile.
 //
 // A lane works where its weight and the shared activation are both stored. V activation vectors share one weight, so
-// with V > 1 the activation bitmap is the union of theirs. Lanes in front of a queue may be on different tiles: the
-// activations of the FIFO + 1 latest tiles are kept in a ring.
+// with V > 1 the activation bitmap is the union of theirs. Lanes in front of a queue of `limit` tiles may be on different tiles: the
+// activations of the limit + 1 latest tiles are kept in a ring.
 
 module zero_skip_output #(
     parameter int P = 4,
@@ -12,7 +12,7 @@ module zero_skip_output #(
 ) (
     input logic clk,
     input logic rst,
-    input logic [7:0] depth,
+    input logic [7:0] limit,
     input logic in_valid,
     input logic [T-1:0] in_stored[P],
     input logic [8*T-1:0] in_weights[P],
@@ -34,7 +34,7 @@ module zero_skip_output #(
   logic [8*T-1:0] ring[FIFO+1][V];
   always_ff @(posedge clk) begin
     if (rst) slot <= '0;
-    else if (push) slot <= int'(slot) == FIFO ? '0 : slot + 1;
+    else if (push) slot <= 8'(slot) == limit ? '0 : slot + 1;
     if (push) ring[slot] <= in_activations;
   end
 
@@ -50,7 +50,7 @@ module zero_skip_output #(
     ) lane (
         .clk,
         .rst,
-        .depth,
+        .depth(limit),
         .push,
         .wanted(in_stored[p] & in_activation_mask),
         .stored(in_stored[p]),

@@ -1,18 +1,18 @@
 // Input lanes with shared accumulators: P lanes, each the owner of one input feature, scatter into T accumulators.
 //
-// An accumulator adds up to PORTS products a cycle (a crossbar and PORTS adders each); among more lanes that want the same
-// one, the lowest win and the others try again. PORTS = P never makes a lane wait. TURN = 1 lets lane p begin its search at
-// position p * T / P, so that dense lanes do not all start at the same accumulator. All lanes meet after every tile.
+// An accumulator adds up to `limit` <= P products a cycle (a crossbar and as many adders each); among more lanes that want
+// the same one, the lowest win and the others try again. A limit of P never makes a lane wait. TURN = 1 lets lane p begin
+// its search at position p * T / P, so that dense lanes do not all start at the same accumulator. All lanes meet after
+// every tile.
 
 module zero_skip_shared #(
     parameter int P = 4,
     parameter int T = 16,
-    parameter int PORTS = 1,
     parameter int TURN = 0
 ) (
     input logic clk,
     input logic rst,
-    input logic [7:0] depth,
+    input logic [7:0] limit,
     input logic in_valid,
     input logic [T-1:0] in_stored[P],
     input logic [8*T-1:0] in_weights[P],
@@ -35,7 +35,7 @@ module zero_skip_shared #(
       int rivals;
       rivals = 0;
       for (int q = 0; q < p; q++) if (active[q] && position[q] == position[p]) rivals += 1;
-      grant[p] = rivals < PORTS;
+      grant[p] = rivals < int'(limit);
     end
   end
 
@@ -50,7 +50,7 @@ module zero_skip_shared #(
     ) lane (
         .clk,
         .rst,
-        .depth,
+        .depth('0),
         .push,
         .wanted(in_stored[p]),
         .stored(in_stored[p]),
