@@ -1,16 +1,24 @@
-"""What both engines count for every op: the columns that cost and reports read, in the order the kernels write them."""
+"""What both engines count for every op: the columns that cost and reports read, in the order the kernels write them.
+
+Memory levels have slots (0 is the outermost) in the kernels and their machine's own names outside: :func:`named`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from sim.spec import MAX_LEVELS
+
+_Value = TypeVar("_Value")
 
 CAUSES = (
     "compute",  # nonzero MACs at full use of the array
     "edge",  # PEs idle because a dimension does not fill the array
     "imbalance",  # lanes waiting at barriers or for the FIFO
     "fill_drain",  # pipeline fill, drain, weight loading between folds, lane-group restarts
-    "shared_bandwidth",
-    "weight_buffer_bandwidth",
-    "input_buffer_bandwidth",
-    "accumulator_bandwidth",
+    *(f"level{i}_bandwidth" for i in range(MAX_LEVELS)),
+    "network_bandwidth",
     "dram_bandwidth",
     "dram_latency",
     "vector",
@@ -25,14 +33,8 @@ ACTIONS = (
     "scatter_ops",  # partial sums sent through the input-lane crossbar into shared accumulators
     "vector_ops",
     "special_function_ops",
-    "shared_read_bytes",
-    "shared_write_bytes",
-    "weight_buffer_read_bytes",
-    "weight_buffer_write_bytes",
-    "input_buffer_read_bytes",
-    "input_buffer_write_bytes",
-    "accumulator_read_bytes",
-    "accumulator_write_bytes",
+    *(f"level{i}_{way}_bytes" for i in range(MAX_LEVELS) for way in ("read", "write")),
+    "network_bytes",  # delivered to (or collected from) the arrays
     "dram_read_bytes",
     "dram_write_bytes",
 )
@@ -40,3 +42,22 @@ ACTIONS = (
 
 COLUMNS = ("cycles", *CAUSES, *ACTIONS)
 INDEX = {name: i for i, name in enumerate(COLUMNS)}
+
+
+def named(columns: Sequence[str], levels: Sequence[str]) -> dict[str, str]:
+    """Column to the name people see: slots become level names, slots without a level are left out."""
+    found = {}
+    for column in columns:
+        slot, _, rest = column.partition("_")
+        if slot.startswith("level"):
+            at = int(slot.removeprefix("level"))
+            if at < len(levels):
+                found[column] = f"{levels[at]}_{rest}"
+        else:
+            found[column] = column
+    return found
+
+
+def rename(counts: Mapping[str, _Value], levels: Sequence[str]) -> dict[str, _Value]:
+    """``counts`` by kernel column under their own names."""
+    return {new: counts[old] for old, new in named(list(counts), levels).items()}

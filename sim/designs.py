@@ -1,7 +1,7 @@
 """Designs: machines as columns. One row a design, so that a million of them are a handful of arrays.
 
-Strings become integer codes here, once. Column names are the field paths of ``sim/spec.py``, with memory levels named
-by role (``shared``, ``weight_buffer``, ``input_buffer``, ``accumulator``); a missing buffer has capacity 0.
+Strings become integer codes here, once. Column names are the field paths of ``sim/spec.py`` (memory levels without the
+``memory.`` in front).
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from sim.compute import systolic
+from sim.compute import precision, systolic
 from sim.errors import InputError, nearest
-from sim.memory.dram import parameters
-from sim.spec import Accelerator
+from sim.memory.dma import effective_bytes_per_cycle
+from sim.memory.dram import RUN_BYTES, efficiency_table, parameters
+from sim.spec import MAX_LEVELS, Accelerator
 
 KINDS = {"systolic": 0, "lanes": 1}
+ARITHMETICS = {name: i for i, name in enumerate(precision.ARITHMETICS)}
 DATAFLOWS = {name: i for i, name in enumerate(systolic.DATAFLOWS)}
 OVERLAPS = {name: i for i, name in enumerate(systolic.OVERLAPS)}
 FORMATS = {"dense": 0, "bitmap": 1, "n_of_m": 2}
 ORIENTATIONS = {"output": 0, "input": 1}
 ASSIGNMENTS = {"contiguous": 0, "interleaved": 1}
-ROLES = ("shared", "weight_buffer", "input_buffer", "accumulator")
+OBJECTIVES = {"latency": 0, "energy": 1, "edp": 2, "traffic": 3}
+SPLITS = {"any": 0, "m": 1, "n": 2, "k": 3}
+CONFLICTS = {"none": 0, "random": 1}
 FULL_DEPTH = 0  # code of barrier_depth "full"
 
 _CODES: dict[str, Mapping[str, int]] = {
     "array.kind": KINDS,
     "array.dataflow": DATAFLOWS,
     "array.overlap": OVERLAPS,
+    "array.arithmetic": ARITHMETICS,
+    "array.split": SPLITS,
     "sparsity.format": FORMATS,
     "sparsity.orientation": ORIENTATIONS,
     "sparsity.assignment": ASSIGNMENTS,
@@ -41,21 +47,30 @@ _SCALARS = (
     "array.weight_bits",
     "array.activation_bits",
     "array.accumulator_bits",
+    "array.count",
     "array.critical_path_ns",
     "sparsity.fifo_depth",
     "sparsity.empty_tile_cycles",
     "vector.lanes",
     "vector.special_function_lanes",
+    "network.hops",
+    "network.hop_mm",
+    "network.energy_pj_per_bit_mm",
+    "network.multicast",
 )
-_LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "double_buffered")
-_JOINT = ("dram.", "sparsity.")  # parts whose fields are only right together
+_LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "ports", "access_bytes", "double_buffered")
+_JOINT = ("dram.", "sparsity.", "dma.")  # parts whose fields are only right together
 
 
 class Designs:
-    """Columns of equal length, ``designs["array.rows"]``; codes for strings; DRAM standards resolved to numbers."""
+    """Columns of equal length, ``designs["array.rows"]``; codes for strings; DRAM standards resolved to numbers.
 
-    def __init__(self, columns: dict[str, np.ndarray]):
+    ``levels``: names of the memory slots from the outside in; a design without a level has capacity 0 there.
+    """
+
+    def __init__(self, columns: dict[str, np.ndarray], levels: Sequence[str]):
         self.columns = columns
+        self.levels = tuple(levels)
 
     def __len__(self) -> int:
         return len(self.columns["clock_ghz"])
@@ -65,9 +80,10 @@ class Designs:
 
     @classmethod
     def from_machines(cls, machines: Sequence[Accelerator]) -> Designs:
-        """One row a machine."""
-        rows = [_row(m) for m in machines]
-        return cls({name: np.array([r[name] for r in rows], dtype=np.float64) for name in rows[0]})
+        """One row a machine. Level names must come in one order in all of them (:class:`InputError` otherwise)."""
+        levels = _merged([list(m.memory) for m in machines])
+        rows = [_row(m, levels) for m in machines]
+        return cls({name: np.array([r[name] for r in rows], dtype=np.float64) for name in rows[0]}, levels)
 
     @classmethod
     def from_grid(cls, machine: Accelerator, values: Mapping[str, Sequence[Any]]) -> Designs:
@@ -78,7 +94,8 @@ class Designs:
         other and are validated together, per distinct combination.
         """
         size = len(next(iter(values.values()))) if values else 1
-        base = _row(machine)
+        levels = list(machine.memory)
+        base = _row(machine, levels)
         columns = {name: np.full(size, value, dtype=np.float64) for name, value in base.items()}
         for path, given in values.items():
             if len(given) != size:
@@ -89,18 +106,36 @@ class Designs:
             given = list(zip(*(values[path] for path in paths), strict=True))
             distinct = {v: i for i, v in enumerate(dict.fromkeys(given))}
             which = np.fromiter((distinct[v] for v in given), dtype=np.int64, count=size)
-            rows = [_row(machine.override(dict(zip(paths, v, strict=True)))) for v in distinct]
+            rows = [_row(machine.override(dict(zip(paths, v, strict=True))), levels) for v in distinct]
             for name in rows[0]:
                 if any(r[name] != base[name] for r in rows):
                     columns[name] = np.array([r[name] for r in rows], dtype=np.float64)[which]
-        return cls(columns)
+        return cls(columns, levels)
 
     def take(self, index: np.ndarray) -> Designs:
         """The designs at ``index``."""
-        return Designs({name: column[index] for name, column in self.columns.items()})
+        return Designs({name: column[index] for name, column in self.columns.items()}, self.levels)
 
 
-def _row(machine: Accelerator) -> dict[str, float]:
+def _merged(orders: list[list[str]]) -> list[str]:
+    """One order of level names that keeps every machine's own; at most MAX_LEVELS of them."""
+    merged: list[str] = []
+    for order in orders:
+        at = 0
+        for name in order:
+            if name in merged:
+                if merged.index(name) < at:
+                    raise InputError(f"machines compared together must order their levels alike, '{name}' differs")
+                at = merged.index(name) + 1
+            else:
+                merged.insert(at, name)
+                at += 1
+    if len(merged) > MAX_LEVELS:
+        raise InputError(f"machines compared together have {len(merged)} different levels, at most {MAX_LEVELS} fit")
+    return merged
+
+
+def _row(machine: Accelerator, levels: Sequence[str]) -> dict[str, float]:
     raw = machine.model_dump()
     row: dict[str, float] = {}
     for path in (*_SCALARS, *_CODES):
@@ -111,87 +146,137 @@ def _row(machine: Accelerator) -> dict[str, float]:
     depth = machine.sparsity.barrier_depth
     row["sparsity.barrier_depth"] = FULL_DEPTH if depth == "full" else depth
     row["sparsity.n"], row["sparsity.m"] = machine.sparsity.nm
-    roles = machine.roles
-    for role in ROLES:
-        level = machine.memory[roles[role]] if role in roles else None
-        for name in _LEVEL:
-            row[f"{role}.{name}"] = getattr(level, name) if level else 0
-    row |= {
-        f"dram.{k}": v
-        for k, v in parameters(machine.dram.standard, machine.dram.channels, machine.dram.bandwidth_gb_per_s).items()
-    }
+    row["dma.in_flight_bytes"] = machine.dma.channels * (machine.dma.in_flight_kib or np.inf) * 1024.0
+    row["network.bandwidth_gb_per_s"] = machine.network.bandwidth_gb_per_s or np.inf
+    tier_of = {name: i + 1 for i, tier in enumerate(machine.tiers) for name in tier}
+    row["tiers"] = len(machine.tiers)
+    for name in levels:
+        level = machine.memory.get(name)
+        for field in _LEVEL:
+            row[f"{name}.{field}"] = getattr(level, field) if level else 0
+        row[f"{name}.tier"] = tier_of.get(name, 0)
+        row[f"{name}.keeps"] = sum(1 << OPERAND_BITS[o] for o in level.keeps) if level else 0
+        row[f"{name}.conflicts"] = CONFLICTS[level.bank_conflicts] if level else 0
+    dram = machine.dram
+    row |= {f"dram.{k}": v for k, v in parameters(dram.standard, dram.channels, dram.bandwidth_gb_per_s).items()}
+    table = efficiency_table(dram.standard, dram.channels)
+    for i in range(len(RUN_BYTES)):
+        row[f"dram.efficiency_{i}_read"], row[f"dram.efficiency_{i}_mixed"] = table[i]
     return row
 
 
-KERNEL = (
+OPERAND_BITS = {"inputs": 0, "weights": 1, "outputs": 2}
+
+_SCALAR_KERNEL = (
     "kind",
     "rows",
     "cols",
     "dataflow",
     "overlap",
-    "shared_bytes",
-    "shared_bpc",
-    "shared_db",
-    "wbuf_bytes",
-    "wbuf_bpc",
-    "wbuf_db",
-    "ibuf_bytes",
-    "ibuf_bpc",
-    "ibuf_db",
-    "acc_bytes",
-    "acc_bpc",
-    "acc_db",
+    "orientation",
+    "count",
+    "split",
+    "arithmetic",
+    "weight_bits",
+    "activation_bits",
+    "tiers",
+    "network_bpc",
+    "multicast",
+    "home",
+    "vector",
+    "special",
     "dram_bpc",
     "dram_latency",
-    "vector_lanes",
-    "special_lanes",
-    "orientation",
 )
-"""Columns the engines' kernels read: capacities in bytes, bandwidths in bytes per cycle, latency in cycles."""
 (
     D_KIND,
     D_ROWS,
     D_COLS,
     D_DATAFLOW,
     D_OVERLAP,
-    D_SHARED,
-    D_SHARED_BPC,
-    D_SHARED_DB,
-    D_WBUF,
-    D_WBUF_BPC,
-    D_WBUF_DB,
-    D_IBUF,
-    D_IBUF_BPC,
-    D_IBUF_DB,
-    D_ACC,
-    D_ACC_BPC,
-    D_ACC_DB,
-    D_DRAM_BPC,
-    D_DRAM_LATENCY,
+    D_ORIENTATION,
+    D_COUNT,
+    D_SPLIT,
+    D_ARITHMETIC,
+    D_WEIGHT_BITS,
+    D_ACTIVATION_BITS,
+    D_TIERS,
+    D_NETWORK_BPC,
+    D_MULTICAST,
+    D_HOME,  # slot of the outermost level that keeps inputs and outputs, -1: activations cannot stay on chip
     D_VECTOR,
     D_SPECIAL,
-    D_ORIENTATION,
-) = range(len(KERNEL))
+    D_DRAM_BPC,  # peak
+    D_DRAM_LATENCY,
+) = range(len(_SCALAR_KERNEL))
+D_EFFICIENCY = len(_SCALAR_KERNEL)  # [run length, (reads, mixed)], flattened
+D_LEVELS = D_EFFICIENCY + 2 * len(RUN_BYTES)
+L_BYTES, L_READ_BPC, L_WRITE_BPC, L_DOUBLE, L_KEEPS, L_TIER, L_ACCESS = range(7)  # write 0: shares the read port
+LEVEL_COLUMNS = 7
+KERNEL_COLUMNS = D_LEVELS + MAX_LEVELS * LEVEL_COLUMNS
+RATES = (  # columns that only say how fast: designs that differ in nothing else share their mappings
+    [D_NETWORK_BPC, D_VECTOR, D_SPECIAL, D_DRAM_BPC, D_DRAM_LATENCY]
+    + [D_LEVELS + i * LEVEL_COLUMNS + c for i in range(MAX_LEVELS) for c in (L_READ_BPC, L_WRITE_BPC)]
+)
 
 
 def kernel_matrix(designs: Designs) -> np.ndarray:
-    """[designs, len(KERNEL)] float64."""
+    """[designs, KERNEL_COLUMNS] float64: capacities in bytes, bandwidths in bytes per cycle, latency in cycles."""
     clock = designs["clock_ghz"]
-    columns = [designs[f"array.{c}"] for c in ("kind", "rows", "cols", "dataflow", "overlap")]
-    for role in ROLES:
-        columns += [
-            designs[f"{role}.capacity_kib"] * 1024.0,
-            designs[f"{role}.bandwidth_gb_per_s"] / clock,
-            designs[f"{role}.double_buffered"],
-        ]
-    columns += [
-        designs["dram.peak_gb_per_s"] * designs["dram.efficiency"] / clock,
-        designs["dram.latency_ns"] * clock,
-        designs["vector.lanes"],
-        designs["vector.special_function_lanes"],
-        designs["sparsity.orientation"],
-    ]
-    return np.ascontiguousarray(np.column_stack(columns), dtype=np.float64)
+    out = np.zeros((len(designs), KERNEL_COLUMNS))
+    for at, field in (
+        (D_KIND, "array.kind"),
+        (D_ROWS, "array.rows"),
+        (D_COLS, "array.cols"),
+        (D_DATAFLOW, "array.dataflow"),
+        (D_OVERLAP, "array.overlap"),
+        (D_ORIENTATION, "sparsity.orientation"),
+        (D_COUNT, "array.count"),
+        (D_SPLIT, "array.split"),
+        (D_ARITHMETIC, "array.arithmetic"),
+        (D_WEIGHT_BITS, "array.weight_bits"),
+        (D_ACTIVATION_BITS, "array.activation_bits"),
+        (D_TIERS, "tiers"),
+        (D_MULTICAST, "network.multicast"),
+        (D_VECTOR, "vector.lanes"),
+        (D_SPECIAL, "vector.special_function_lanes"),
+    ):
+        out[:, at] = designs[field]
+    out[:, D_NETWORK_BPC] = designs["network.bandwidth_gb_per_s"] / clock
+    out[:, D_DRAM_LATENCY] = designs["dram.latency_ns"] * clock
+    out[:, D_DRAM_BPC] = effective_bytes_per_cycle(
+        designs["dram.peak_gb_per_s"] / clock, out[:, D_DRAM_LATENCY], designs["dma.in_flight_bytes"]
+    )
+    for i in range(len(RUN_BYTES)):
+        out[:, D_EFFICIENCY + 2 * i] = designs[f"dram.efficiency_{i}_read"]
+        out[:, D_EFFICIENCY + 2 * i + 1] = designs[f"dram.efficiency_{i}_mixed"]
+    out[:, D_HOME] = -1.0
+    activations = (1 << OPERAND_BITS["inputs"]) + (1 << OPERAND_BITS["outputs"])
+    for slot, name in enumerate(designs.levels):
+        level = out[:, D_LEVELS + slot * LEVEL_COLUMNS : D_LEVELS + (slot + 1) * LEVEL_COLUMNS]
+        level[:, L_BYTES] = designs[f"{name}.capacity_kib"] * 1024.0
+        level[:, L_READ_BPC] = designs[f"{name}.bandwidth_gb_per_s"] * bank_efficiency(designs, name) / clock
+        level[:, L_WRITE_BPC] = np.where(designs[f"{name}.ports"] == 2, level[:, L_READ_BPC], 0.0)
+        for column, field in (
+            (L_DOUBLE, "double_buffered"),
+            (L_KEEPS, "keeps"),
+            (L_TIER, "tier"),
+            (L_ACCESS, "access_bytes"),
+        ):
+            level[:, column] = designs[f"{name}.{field}"]
+        keeps = designs[f"{name}.keeps"].astype(np.int64)
+        home = (designs[f"{name}.tier"] == 1) & (keeps & activations == activations) & (out[:, D_HOME] < 0)
+        out[home, D_HOME] = slot
+    return out
+
+
+def bank_efficiency(designs: Designs, level: str) -> np.ndarray:
+    """Share of a level's bandwidth left by bank conflicts: 1 if interleaved; for as many requests a cycle as banks,
+    each to a random bank that serves one, the expected share of busy banks, ``1 - (1 - 1/B)^B`` (occupancy of B balls
+    in B bins; Feller, An Introduction to Probability Theory, vol. 1, ch. II)."""
+    banks = np.maximum(designs[f"{level}.banks"], 1.0)
+    busy = 1.0 - (1.0 - 1.0 / banks) ** banks
+    return np.where(designs[f"{level}.conflicts"] > 0, busy, 1.0)
 
 
 def code(path: str, value: str) -> int:

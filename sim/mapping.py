@@ -1,8 +1,14 @@
-"""Mappings: tile sizes of the outermost on-chip level and the order of the loops over tiles.
+"""Mappings: tile sizes and loop orders, tier by tier, and how often each operand passes each tier.
 
-A mapping cuts M, N, K into tiles of ``tile_m x tile_n x tile_k`` and walks them in one of six loop orders, outermost
-first; batch items (heads) are always the outermost loop. Candidates do not depend on any capacity, so what fits a small
-memory is a subset of what fits a large one, and a larger memory is never slower.
+Tiers are counted from the outside: tier 1 holds the tiles that DRAM fills, the last tier the tiles that the array works
+on. At every tier the loops over its tiles run inside one tile of the tier before; batch items (heads) are always the
+outermost loop. Candidates do not depend on any capacity, so what fits a small memory is a subset of what fits a large
+one, and a larger memory is never slower.
+
+An operand comes again for every pass of the loop that does not index it (N for inputs M x K, M for weights K x N, K for
+outputs M x N) unless no loop that does index it turns inside: then the tile at hand is reused. With three loops only
+the innermost one decides that, so three loop orders stand for all six: one for each innermost loop, K outermost where
+partial sums leave anyway (it keeps two visits to one sum farthest apart).
 """
 
 from __future__ import annotations
@@ -10,19 +16,40 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.spec import MAX_TIERS
+
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 _AXES = np.array([["mnk".index(c) for c in order] for order in ORDERS], dtype=np.int64)
+INNERMOST = (ORDERS.index("knm"), ORDERS.index("kmn"), ORDERS.index("mnk"))
+"""Loop order that stands for "m (n, k) innermost"."""
+OUTSIDE = (1, 0, 2)
+"""Axis that inputs, weights, outputs are not indexed by."""
+
 LARGEST_LADDER = 40
 GRAIN = 16  # systolic tiles are cut in multiples of this, so that common array sizes fill
 SMALLEST_STREAM_TILE = 16  # rows of activations; below this a tile is all overhead
 SMALLEST_TILE = 64  # weights are cut no finer, except when the dimension itself is smaller
 
+_FACTORS = (2.0, 4.0, 8.0, 16.0)
+
+
+def _cuts() -> np.ndarray:
+    """[cuts, 4]: factors by which an inner tier divides its parent's m, n, k, and the loop order; first: not at all."""
+    found = [(1.0, 1.0, 1.0, 0.0)]
+    for axes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        for factor in _FACTORS:
+            split = tuple(factor if a in axes else 1.0 for a in range(3))
+            found += [(*split, float(INNERMOST[a])) for a in axes]
+    return np.array(found)
+
+
+CUTS = _cuts()
+
 
 @numba.njit(cache=True)
 def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
     """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to
-    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to ``grain``; returns how
-    many."""
+    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to ``grain``; returns how many."""
     out[0] = size
     found = 1
     step = 1.0
@@ -38,39 +65,61 @@ def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
 
 
 @numba.njit(cache=True)
-def refetch(order: int, trips_m: float, trips_n: float, trips_k: float) -> tuple[float, float, float, float]:
-    """How often each operand passes the level: factors for inputs, weights, outputs; and the partial-sum distance.
-
-    An operand comes again for each pass of the loop that does not index it (N for inputs M x K, M for weights K x N,
-    K for outputs M x N) if a loop that does index it turns inside. Distance: tiles between two visits to one output
-    tile when partial sums leave the chip (0 when they stay).
-    """
-    trips = (trips_m, trips_n, trips_k)
-    factors = [1.0, 1.0, 1.0]
-    distance = 0.0
-    for operand in range(3):
-        outside = (1, 0, 2)[operand]
-        inner = 1.0
-        for place in range(2, -1, -1):
-            axis = _AXES[order, place]
-            if axis == outside:
-                if inner > 1.0 and trips[outside] > 1.0:
-                    factors[operand] = trips[outside]
-                    if operand == 2:
-                        distance = inner
-                break
-            inner *= trips[axis]
-    return factors[0], factors[1], factors[2], distance
+def inner_tile(parent: float, factor: float, whole: bool, grain: float) -> float:
+    """Tile of an inner tier: ``parent / factor`` in multiples of ``grain``; 0 if that is no candidate. A parent that is
+    one of several must divide evenly, so that tiles of all parents line up; ``whole``: it is the only one."""
+    if factor == 1.0:
+        return parent
+    tile = np.ceil(parent / factor / grain) * grain
+    if tile >= parent or (not whole and tile * factor != parent):
+        return 0.0
+    return tile
 
 
 @numba.njit(cache=True)
-def innermost_reuse(order: int, trips_m: float, trips_n: float, trips_k: float) -> tuple[int, float]:
-    """(operand that the innermost loop of more than one trip leaves alone, that loop's trips); (0, 1) without loops."""
-    trips = (trips_m, trips_n, trips_k)
+def refetch(trips: np.ndarray, orders: np.ndarray, tier: int, operand: int) -> float:
+    """How often the whole operand (0 inputs, 1 weights, 2 outputs) passes into ``tier``.
+
+    ``trips`` [tiers + 1, 3]: tiles along m, n, k of each tier over the whole op, row 0 ones; ``orders`` [tiers + 1].
+    Going outwards from the tier's own loops: a loop that does not index the operand is free until the first one that
+    does; beyond that, each of its trips is another pass.
+    """
+    outside = OUTSIDE[operand]
+    for block in range(tier, 0, -1):
+        for place in range(2, -1, -1):
+            axis = _AXES[orders[block], place]
+            if trips[block, axis] <= trips[block - 1, axis]:
+                continue
+            if axis != outside:
+                return trips[block, outside]
+            for further in range(place - 1, -1, -1):
+                other = _AXES[orders[block], further]
+                if trips[block, other] > trips[block - 1, other]:
+                    return trips[block - 1, outside]
+            break
+    return 1.0
+
+
+@numba.njit(cache=True)
+def sum_distance(trips: np.ndarray, orders: np.ndarray) -> float:
+    """Tier-1 tiles between two visits to one output tile when its partial sums leave the chip; 0 when they stay."""
+    inner = 1.0
     for place in range(2, -1, -1):
-        axis = _AXES[order, place]
-        if trips[axis] > 1.0:
-            return (1, 0, 2)[axis], trips[axis]
+        axis = _AXES[orders[1], place]
+        if axis == 2:
+            return inner if inner > 1.0 and trips[1, 2] > 1.0 else 0.0
+        inner *= trips[1, axis]
+    return 0.0
+
+
+@numba.njit(cache=True)
+def innermost_reuse(trips: np.ndarray, orders: np.ndarray) -> tuple[int, float]:
+    """(operand that tier 1's innermost loop of more than one trip leaves alone, that loop's trips); (0, 1) without
+    loops."""
+    for place in range(2, -1, -1):
+        axis = _AXES[orders[1], place]
+        if trips[1, axis] > 1.0:
+            return OUTSIDE[axis], trips[1, axis]
     return 0, 1.0
 
 
@@ -81,11 +130,6 @@ def chunks(size: float, tile: float) -> tuple[float, float]:
     return full, size - full * tile
 
 
-def nest(order: int, tiles: tuple[int, int, int], sizes: tuple[int, int, int]) -> str:
-    """The loop nest in one line, outermost first, e.g. ``for n in 0:1536:512, for k in 0:576:576``."""
-    loops = []
-    for axis in _AXES[order]:
-        size, tile = int(sizes[axis]), int(tiles[axis])
-        if tile < size:
-            loops.append(f"for {'mnk'[axis]} in 0:{size}:{tile}")
-    return ", ".join(loops) if loops else "one tile"
+TIER_COLUMNS = 4
+T_M, T_N, T_K, T_ORDER = range(TIER_COLUMNS)
+NEST_COLUMNS = MAX_TIERS * TIER_COLUMNS

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.counts import CAUSES
+from sim.counts import CAUSES, named
+from sim.explain import Nests
+from sim.timeline import Events
 
 
 @dataclass
@@ -25,11 +27,15 @@ class Report:
     machine: str
     trace: str
     engine: str
+    objective: str
     clock_ghz: float
+    levels: tuple[str, ...]
     table: pd.DataFrame
     energy: dict[str, float]
     area: dict[str, float]
     peak_macs_per_cycle: float
+    nests: Nests
+    events: list[Events] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -57,7 +63,12 @@ class Report:
     @property
     def stalls(self) -> dict[str, float]:
         """Cycles by cause; they sum to the total of the table."""
-        return {cause: float(self.table[cause].sum()) for cause in CAUSES}
+        return {cause: float(self.table[cause].sum()) for cause in named(CAUSES, self.levels).values()}
+
+    @property
+    def mapping(self) -> str:
+        """The loop nest of every GEMM as people write it, with tile footprints and what each level reuses."""
+        return self.nests.text()
 
     @property
     def dram_bytes(self) -> float:
@@ -74,6 +85,7 @@ class Report:
             "machine": self.machine,
             "trace": self.trace,
             "engine": self.engine,
+            "objective": self.objective,
             "cycles": self.cycles,
             "seconds": self.seconds,
             "energy_pj": self.energy_pj,

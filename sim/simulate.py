@@ -13,25 +13,37 @@ from sim import analytic, timeline
 from sim.cost import area as area_model
 from sim.cost import energy as energy_model
 from sim.cost.labels import labels
-from sim.counts import ACTIONS, CAUSES, COLUMNS
-from sim.designs import KINDS, ORIENTATIONS, Designs
+from sim.counts import ACTIONS, CAUSES, COLUMNS, named
+from sim.designs import ARITHMETICS, KINDS, ORIENTATIONS, Designs
 from sim.errors import InputError, nearest
-from sim.mapping import nest
+from sim.explain import Nests, in_one_line
+from sim.fixed import FixedMappings
+from sim.mapping import T_K, T_N, TIER_COLUMNS
 from sim.memory.traffic import S_CUT_PASS, S_PASS
 from sim.report import Report
-from sim.search import M_BUFFERS, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
+from sim.search import M_NEST
 from sim.spec import Accelerator
 from sim.trace import Trace
 
 ENGINES = ("analytic", "timeline")
 
 
-def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Report:
+def simulate(
+    machine: Accelerator,
+    trace: Trace,
+    engine: str = "analytic",
+    objective: str = "latency",
+    mapping: Any = None,
+) -> Report:
     """Report of ``machine`` on ``trace``.
 
+    ``objective``: what the mapping of every op minimises: latency, energy, edp (of the op) or traffic (DRAM bytes).
+    ``mapping``: fixed mappings as plain data (:mod:`sim.fixed`); ops that it does not name are searched.
+
     Raises:
-        InputError: unknown engine; trace with no ops; bits that the array does not have; a machine that fits no mapping
-            of some op (says which op and by how many bytes the shared level overflows) or that cannot be clocked so.
+        InputError: unknown engine or objective; trace with no ops; bits that the array does not have; a machine that
+            fits no mapping of some op (says which op and which level overflows by how many bytes), a fixed mapping that
+            does not fit or is none of this machine's; a machine that cannot be clocked so.
     """
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}', {nearest(engine, ENGINES)}")
@@ -39,11 +51,15 @@ def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Re
     ok, reasons = feasible(designs, trace)
     if not ok[0]:
         raise InputError(f"{machine.name} cannot run {trace.name}: {reasons[0]}")
-    detail = analytic.run_detailed(designs, trace)
+    fixed = FixedMappings.build(mapping) if mapping is not None else None
+    detail = analytic.run_detailed(designs, trace, objective, fixed)
     if detail.failed >= 0:
-        overflow = _overflow(trace, detail.failed, detail.over_bytes, machine)
+        overflow = _overflow(trace.ops["name"].iloc[detail.failed], designs, detail.over_bytes, detail.over_slot)
         raise InputError(f"{machine.name} cannot run {trace.name}: {overflow}")
-    columns = timeline.run_detailed(designs, trace, detail) if engine == "timeline" else detail.columns
+    columns, events = detail.columns, []
+    if engine == "timeline":
+        walked = timeline.run_detailed(designs, trace, detail, machine.dma)
+        columns, events = walked.columns, walked.events
     counts = {name: columns[:, i].sum(keepdims=True) for i, name in enumerate(COLUMNS)}
     energy = {k: float(v[0]) for k, v in energy_model.energy(designs, counts, counts["cycles"]).items()}
     area = {k: float(v[0]) for k, v in area_model.area(designs).items()}
@@ -53,44 +69,43 @@ def simulate(machine: Accelerator, trace: Trace, engine: str = "analytic") -> Re
         machine=machine.name,
         trace=trace.name,
         engine=engine,
+        objective=objective,
         clock_ghz=machine.clock_ghz,
+        levels=designs.levels,
         table=_table(designs, trace, columns, detail),
         energy=energy,
         area=area,
-        peak_macs_per_cycle=machine.array.rows * machine.array.cols,
+        peak_macs_per_cycle=machine.array.rows * machine.array.cols * machine.array.count,
+        nests=Nests(machine, trace, detail),
+        events=events,
         notes=labels(machine) + _sparse_notes(detail, trace),
         provenance={"version": __version__, "config_hash": machine.config_hash(), "trace": trace.meta},
     )
 
 
-def _overflow(trace: Trace, failed: int, over: float, machine: Accelerator) -> str:
-    name = trace.ops["name"].iloc[failed]
-    level = machine.roles["shared"]
-    return f"op {name} fits no mapping, memory.{level} overflows by at least {int(np.ceil(over))} bytes"
+def _overflow(name: str, designs: Designs, over: float, slot: int) -> str:
+    if np.isinf(over):
+        return f"op {name}: partial sums come back before they were stored, keep K innermost or use one buffer"
+    return f"op {name} fits no mapping, memory.{designs.levels[slot]} overflows by at least {int(np.ceil(over))} bytes"
 
 
 def _table(designs: Designs, trace: Trace, columns: NDArray[np.float64], detail: analytic.Detail) -> pd.DataFrame:
     """One row an op: what it is, its cycles and causes and actions, its mapping."""
-    ops, mappings, states = trace.ops, detail.mappings, detail.states
+    ops, states = trace.ops, detail.states
     table = ops[["name", "kind", "matrix_type", "layer", "batch", "m", "n", "k", "repeats"]].reset_index(drop=True)
-    for i, name in enumerate(COLUMNS):
-        table[name] = columns[:, i]
-    texts = []
-    for i in range(len(ops)):
-        if ops["kind"].iloc[i] == "vector":
-            texts.append("streamed")
-            continue
-        tiles = tuple(int(mappings[i, c]) for c in (M_TILE_M, M_TILE_N, M_TILE_K))
-        sizes = tuple(int(ops[c].iloc[i]) for c in "mnk")
-        texts.append(
-            f"{nest(int(mappings[i, M_ORDER]), tiles, sizes)} [{tiles[0]}x{tiles[1]}x{tiles[2]}, "
-            f"{int(mappings[i, M_BUFFERS])} buffers]"
-        )
-    table["mapping"] = texts
-    table["input_resident"] = (states & 1) > 0
-    table["output_resident"] = states > 1
-    table["weights_are"] = _weights(designs, detail, ops)
-    return table
+    shown = named(COLUMNS, designs.levels)
+    numbers = pd.DataFrame({new: columns[:, COLUMNS.index(old)] for old, new in shown.items()})
+    texts = [
+        "streamed" if kind == "vector" else in_one_line(row, sizes, int(designs["tiers"][0]))
+        for kind, row, sizes in zip(ops["kind"], detail.mappings, ops[["m", "n", "k"]].to_numpy(), strict=True)
+    ]
+    extra = {
+        "mapping": texts,
+        "input_resident": (states & 1) > 0,
+        "output_resident": states > 1,
+        "weights_are": _weights(designs, detail, ops),
+    }
+    return pd.concat([table, numbers, pd.DataFrame(extra)], axis=1)
 
 
 def _weights(designs: Designs, detail: analytic.Detail, ops: pd.DataFrame) -> NDArray[np.object_]:
@@ -99,8 +114,9 @@ def _weights(designs: Designs, detail: analytic.Detail, ops: pd.DataFrame) -> ND
     labels = detail.labels.copy()
     if designs["array.kind"][0] == KINDS["lanes"]:
         inputs_walked = designs["sparsity.orientation"][0] == ORIENTATIONS["output"]
-        walked, column = ("k", M_TILE_K) if inputs_walked else ("n", M_TILE_N)
-        cut = detail.mappings[:, column] < ops[walked].to_numpy()
+        walked, column = ("k", T_K) if inputs_walked else ("n", T_N)
+        innermost = M_NEST + (int(designs["tiers"][0]) - 1) * TIER_COLUMNS
+        cut = detail.mappings[:, innermost + column] < ops[walked].to_numpy()
         bound = cut & (detail.sparse[:, S_CUT_PASS] != detail.sparse[:, S_PASS]) & (labels != "dense")
         labels[bound] = labels[bound] + ", upper bound where tiles cut it"
     return labels
@@ -125,7 +141,9 @@ def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.b
             ("array.accumulator_bits", "accumulator_bits"),
         ):
             wanted = float(gemms[column].max()) if len(gemms) else 0.0
-            for i in np.flatnonzero((designs[field] < wanted) & ok):
+            fixed_width = designs["array.arithmetic"] == ARITHMETICS["parallel"]
+            narrow = (designs[field] < wanted) & (fixed_width | (column == "accumulator_bits"))
+            for i in np.flatnonzero(narrow & ok):
                 ok[i] = False
                 reasons[i] = f"{field} is {designs[field][i]:g}, the trace needs {wanted:g}"
     return ok, reasons
@@ -143,25 +161,20 @@ def evaluate(
     designs: Designs,
     trace: Trace,
     selection: NDArray[np.int64] | None = None,
+    objective: str = "latency",
 ) -> Evaluation:
     """Evaluate every design by the analytic engine, no Python loop over designs.
 
-    ``selection`` as in :func:`sim.analytic.run`. Columns of the table: cycles, seconds, energy_pj,
+    ``selection`` and ``objective`` as in :func:`sim.analytic.run`. Columns of the table: cycles, seconds, energy_pj,
     energy_without_leakage_pj, area_mm2, dram_bytes, one ``stall_*`` a cause (cycles), feasible, reason.
     """
     ok, reasons = feasible(designs, trace)
-    totals = analytic.run(designs, trace, selection)
+    totals = analytic.run(designs, trace, selection, objective)
     for i in np.flatnonzero((totals.failed >= 0) & ok):
         ok[i] = False
-        row = int(
-            (selection[i if len(selection) > 1 else 0] if selection is not None else np.arange(len(trace)))[
-                totals.failed[i]
-            ]
-        )
-        reasons[i] = (
-            f"op {trace.ops['name'].iloc[row]} fits no mapping, shared memory overflows by at least "
-            f"{int(np.ceil(totals.over_bytes[i]))} bytes"
-        )
+        rows = np.arange(len(trace)) if selection is None else selection[i if len(selection) > 1 else 0]
+        name = trace.ops["name"].iloc[int(rows[totals.failed[i]])]
+        reasons[i] = _overflow(name, designs, totals.over_bytes[i], int(totals.over_slot[i]))
     counts: dict[str, Any] = totals.counts()
     energy = energy_model.energy(designs, counts, counts["cycles"])
     total_energy = sum(energy.values())
@@ -175,9 +188,10 @@ def evaluate(
         "dram_bytes": counts["dram_read_bytes"] + counts["dram_write_bytes"],
         "macs": counts[ACTIONS[0]],
     }
-    columns |= {f"stall_{cause}": counts[cause] for cause in CAUSES}
+    columns |= {f"stall_{name}": counts[cause] for cause, name in named(CAUSES, designs.levels).items()}
     table = pd.DataFrame(columns)
-    table.loc[~ok, [c for c in table.columns if c != "area_mm2"]] = np.nan
+    if not ok.all():
+        table.loc[~ok, [c for c in table.columns if c != "area_mm2"]] = np.nan
     table["feasible"] = ok
     table["reason"] = reasons
     return Evaluation(table, totals)

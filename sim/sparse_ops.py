@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, Designs
+from sim.groups import codes
 from sim.mapping import GRAIN
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
@@ -58,14 +59,42 @@ class SparseTable:
 
 def sparse_table(designs: Designs, trace: Trace) -> SparseTable:
     """One row of values per distinct sparse configuration of ``designs``."""
-    is_lanes = designs["array.kind"] == KINDS["lanes"]
-    keys = np.column_stack([designs[c] for c in _CONFIG] + [np.where(is_lanes, designs["array.rows"], 0)])
-    distinct, config = np.unique(keys, axis=0, return_inverse=True)
-    values = np.zeros((len(distinct), len(trace), SPARSE_COLUMNS))
+    keys = _keys(designs)
+    config = codes([keys])
+    _, first = np.unique(config, return_index=True)
+    values = np.zeros((len(first), len(trace), SPARSE_COLUMNS))
     labels = []
-    for i, key in enumerate(distinct):
+    for i, key in enumerate(keys[first]):
         labels.append(_fill(dict(zip((*_CONFIG, "lanes"), key, strict=True)), trace, values[i]))
-    return SparseTable(values, config.reshape(-1), labels)
+    return SparseTable(values, config, labels)
+
+
+def _keys(designs: Designs) -> NDArray[np.float64]:
+    is_lanes = designs["array.kind"] == KINDS["lanes"]
+    return np.column_stack([designs[c] for c in _CONFIG] + [np.where(is_lanes, designs["array.rows"], 0)])
+
+
+def configuration(designs: Designs) -> dict[str, float]:
+    """Sparse support of the first design, as codes; ``lanes``: how many, 0 for a systolic array."""
+    return dict(zip((*_CONFIG, "lanes"), (float(x) for x in _keys(designs)[0]), strict=True))
+
+
+def lane_settings(c: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What :func:`sim.sparsity.lanes.walk` is asked for, and for walks that tiles cut (None: the same): lanes without
+    barriers meet at the cuts, and FIFOs are taken as drained there."""
+    depth: int | str = "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"])
+    fifo = int(c["sparsity.fifo_depth"])
+    settings = {
+        "lanes": int(c["lanes"]),
+        "barrier_depth": depth,
+        "orientation": _NAMES["orientation"][int(c["sparsity.orientation"])],
+        "assignment": _NAMES["assignment"][int(c["sparsity.assignment"])],
+        "fifo_depth": fifo,
+        "empty_tile_cycles": int(c["sparsity.empty_tile_cycles"]),
+    }
+    if depth != "full" and not fifo:
+        return settings, None
+    return settings, settings | {"barrier_depth": CUT_DEPTH if depth == "full" else depth, "fifo_depth": 0}
 
 
 def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -107,9 +136,9 @@ CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet
 def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cycles of one pass of all lane groups over the weights, for every op; labels say how they were found."""
     ops = trace.ops
-    depth: int | str = "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"])
-    fifo = int(c["sparsity.fifo_depth"])
-    owner, walked = ("n", "k") if c["sparsity.orientation"] == ORIENTATIONS["output"] else ("k", "n")
+    settings, cut = lane_settings(c)
+    depth, fifo = settings["barrier_depth"], settings["fifo_depth"]
+    owner, walked = ("n", "k") if settings["orientation"] == "output" else ("k", "n")
     owners = ops[owner].to_numpy(dtype=np.float64)
     groups, positions = np.ceil(owners / c["lanes"]), ops[walked].to_numpy(dtype=np.float64)
     out[:, S_RESTART] = 2.0 if fifo else 1.0
@@ -120,20 +149,9 @@ def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) ->
     rows = np.flatnonzero(ops["profile"].to_numpy() >= 0)
     if not len(rows):
         return labels
-    settings = {
-        "lanes": int(c["lanes"]),
-        "barrier_depth": depth,
-        "orientation": _NAMES["orientation"][c["sparsity.orientation"]],
-        "assignment": _NAMES["assignment"][c["sparsity.assignment"]],
-        "fifo_depth": fifo,
-        "empty_tile_cycles": int(c["sparsity.empty_tile_cycles"]),
-    }
     out[rows, S_PASS], label = _one_pass(trace, rows, settings, owners[rows])
-    out[rows, S_CUT_PASS] = out[rows, S_PASS]
+    out[rows, S_CUT_PASS] = out[rows, S_PASS] if cut is None else _one_pass(trace, rows, cut, owners[rows])[0]
     labels[rows] = label
-    if depth == "full" or fifo:
-        cut = settings | {"barrier_depth": CUT_DEPTH if depth == "full" else depth, "fifo_depth": 0}
-        out[rows, S_CUT_PASS] = _one_pass(trace, rows, cut, owners[rows])[0]
     return labels
 
 

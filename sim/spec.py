@@ -17,6 +17,8 @@ from sim.errors import InputError, nearest
 
 Operand = Literal["weights", "inputs", "outputs"]
 OPERANDS: tuple[str, ...] = get_args(Operand)
+MAX_LEVELS = 6
+MAX_TIERS = 4
 
 
 class _Part(BaseModel):
@@ -32,7 +34,11 @@ class Technology(_Part):
 
 class Array(_Part):
     """Compute array. ``systolic``: rows x cols PEs with a dataflow. ``lanes``: rows = sparse lanes (P), cols =
-    activation vectors that share one weight nonzero (V); peak is rows * cols MAC a cycle for both."""
+    activation vectors that share one weight nonzero (V); peak is rows * cols MAC a cycle for both.
+
+    ``arithmetic``: cycles a MAC takes as a function of the op's bits (:mod:`sim.compute.precision`). ``count`` equal
+    arrays share the outermost on-chip levels and each own a copy of the inner ones; an op is split over them along
+    ``split`` ("any": the mapping chooses)."""
 
     kind: Literal["systolic", "lanes"] = "systolic"
     rows: int = Field(gt=0, le=4096)
@@ -42,6 +48,9 @@ class Array(_Part):
     weight_bits: Literal[4, 8, 16] = 8
     activation_bits: Literal[4, 8, 16] = 8
     accumulator_bits: Literal[16, 24, 32, 40, 48] = 32
+    arithmetic: Literal["parallel", "composable", "bit_serial_weights", "bit_serial"] = "parallel"
+    count: int = Field(default=1, gt=0, le=1024)
+    split: Literal["any", "m", "n", "k"] = "any"
     critical_path_ns: float = Field(default=0.7, gt=0, le=100)
 
 
@@ -92,12 +101,21 @@ class Sparsity(_Part):
 
 
 class MemoryLevel(_Part):
-    """One on-chip SRAM. ``bandwidth_gb_per_s`` is reads plus writes, all banks together (1 GB/s = 10^9 byte/s)."""
+    """One on-chip SRAM (of each array, if it is an array buffer).
+
+    ``bandwidth_gb_per_s`` is all banks together (1 GB/s = 10^9 byte/s). One port (``ports: 1``): reads plus writes
+    share it; two: reads have it, writes have as much again. ``bank_conflicts: random``: accesses fall on banks at
+    random, one a bank and cycle, instead of interleaved without conflict. ``access_bytes``: the smallest access; a
+    shorter run of a tile's row wastes the rest.
+    """
 
     keeps: tuple[Operand, ...]
     capacity_kib: float = Field(gt=0, le=1 << 22)
     bandwidth_gb_per_s: float = Field(gt=0, le=1e6)
     banks: int = Field(default=1, gt=0, le=1024)
+    ports: Literal[1, 2] = 1
+    bank_conflicts: Literal["none", "random"] = "none"
+    access_bytes: int = Field(default=1, gt=0, le=4096)
     double_buffered: bool = True
 
     @field_validator("keeps")
@@ -128,6 +146,34 @@ class Dram(_Part):
         return value
 
 
+class Dma(_Part):
+    """How tiles travel between DRAM and the chip. ``in_flight_kib`` a channel bounds its bandwidth by bytes in flight
+    over latency (None: no bound). One channel serves loads and stores in turn; two serve them apart, three split
+    weights
+    from inputs too; they share DRAM's bandwidth. ``prefetch_weights``: the next op's first weights are loaded while
+    this
+    op ends; ``stream_vector``: vector ops follow the tiles of the GEMM before them. Channels, prefetch and streaming
+    are
+    the timeline engine's; the analytic engine leaves them out."""
+
+    channels: Literal[1, 2, 3] = 1
+    in_flight_kib: float | None = Field(default=None, gt=0, le=1 << 20)
+    prefetch_weights: bool = False
+    stream_vector: bool = False
+
+
+class Network(_Part):
+    """On-chip network between the outermost levels and the arrays: a delivered byte travels ``hops`` hops of
+    ``hop_mm``; ``bandwidth_gb_per_s`` is what it delivers in all. ``multicast``: an operand that several arrays share
+    is read once and delivered to all of them; without, it is read once for each."""
+
+    bandwidth_gb_per_s: float | None = Field(default=None, gt=0, le=1e6)
+    hops: float = Field(default=1, ge=0, le=1024)
+    hop_mm: float = Field(default=0.0, ge=0, le=100)
+    energy_pj_per_bit_mm: float = Field(default=0.049, ge=0, le=100)
+    multicast: bool = True
+
+
 class Vector(_Part):
     """Vector unit for norms, softmax, rotary, activation: ALU lanes and slower special-function lanes (exp, div)."""
 
@@ -146,21 +192,22 @@ class Accelerator(_Part):
     sparsity: Sparsity = Sparsity()
     memory: dict[str, MemoryLevel]
     dram: Dram = Dram()
+    dma: Dma = Dma()
+    network: Network = Network()
     vector: Vector
     sources: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Accelerator:
-        levels = list(self.memory.items())
-        if not levels or set(levels[0][1].keeps) != set(OPERANDS):
-            raise ValueError("memory: the first (outermost) level must keep weights, inputs and outputs")
-        taken: dict[str, str] = {}
-        for name, level in levels[1:]:
-            if len(level.keeps) != 1:
-                raise ValueError(f"memory.{name}.keeps: an array buffer keeps exactly one operand")
-            if level.keeps[0] in taken:
-                raise ValueError(f"memory.{name}.keeps: {level.keeps[0]} is already kept by {taken[level.keeps[0]]}")
-            taken[level.keeps[0]] = name
+        if not self.memory:
+            raise ValueError("memory: at least one level is needed")
+        if len(self.memory) > MAX_LEVELS:
+            raise ValueError(f"memory: at most {MAX_LEVELS} levels, got {len(self.memory)}")
+        if len(self.tiers) > MAX_TIERS:
+            raise ValueError(f"memory: at most {MAX_TIERS} levels may hold one operand in turn, got {len(self.tiers)}")
+        missing = [o for o in OPERANDS if not any(o in self.memory[n].keeps for n in self.tiers[0])]
+        if missing:
+            raise ValueError(f"memory: the outermost levels ({', '.join(self.tiers[0])}) must keep {missing[0]} too")
         if self.array.kind == "lanes" and self.sparsity.n_of_m:
             raise ValueError("sparsity.n_of_m is for systolic arrays; lanes skip any zero")
         if (self.sparsity.format == "n_of_m") != (self.sparsity.n_of_m is not None):
@@ -170,14 +217,21 @@ class Accelerator(_Part):
     @property
     def peak_tops(self) -> float:
         """10^12 operations (two per MAC) a second with every PE busy; zeros that are skipped come on top."""
-        return 2e-3 * self.array.rows * self.array.cols * self.clock_ghz
+        return 2e-3 * self.array.count * self.array.rows * self.array.cols * self.clock_ghz
 
     @property
-    def roles(self) -> dict[str, str]:
-        """Role (shared, weight_buffer, input_buffer, accumulator) to the level's own name."""
-        kept = {"weights": "weight_buffer", "inputs": "input_buffer", "outputs": "accumulator"}
-        names = list(self.memory)
-        return {"shared": names[0]} | {kept[self.memory[n].keeps[0]]: n for n in names[1:]}
+    def tiers(self) -> list[list[str]]:
+        """Levels from the outside in, grouped: neighbours that keep different operands stand side by side (separate
+        partitions, or the buffers of one array) and share their tile sizes and loop order."""
+        tiers: list[list[str]] = [[]]
+        kept: set[str] = set()
+        for name, level in self.memory.items():
+            if kept & set(level.keeps):
+                tiers.append([])
+                kept = set()
+            tiers[-1].append(name)
+            kept |= set(level.keeps)
+        return tiers
 
     def override(self, values: dict[str, Any]) -> Accelerator:
         """A copy with field paths (``"array.rows"``, ``"memory.shared.capacity_kib"``) set; :class:`InputError` if
@@ -207,9 +261,8 @@ def _set(raw: dict[str, Any], path: str, value: Any, machine: Accelerator) -> No
     node[leaf] = value
 
 
-def _fields(path: tuple[Any, ...]) -> list[str]:
+def _fields(path: tuple[Any, ...], model: Any) -> list[str]:
     """Known field names of the part that the parent of ``path`` is, for the nearest-name hint."""
-    model: Any = Accelerator
     for key in path[:-1]:
         if model is MemoryLevel or not (isinstance(model, type) and issubclass(model, BaseModel)):
             return []
@@ -222,7 +275,9 @@ def _fields(path: tuple[Any, ...]) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def describe(error: ValidationError, where: str, line_of: dict[tuple[str, ...], int] | None = None) -> str:
+def describe(
+    error: ValidationError, where: str, line_of: dict[tuple[str, ...], int] | None = None, model: Any = None
+) -> str:
     """One line for the first problem of a pydantic error: field path, what is allowed, what was given, where."""
     problems = error.errors()
     # a typo in a required field is also a missing field: the typo says more
@@ -233,7 +288,7 @@ def describe(error: ValidationError, where: str, line_of: dict[tuple[str, ...], 
     dotted = ".".join(path)
     given = first.get("input")
     if first["type"] == "extra_forbidden":
-        text = f"unknown field '{dotted}', {nearest(path[-1], _fields(path))}"
+        text = f"unknown field '{dotted}', {nearest(path[-1], _fields(path, model or Accelerator))}"
     elif first["type"] == "missing":
         text = f"field '{dotted}' is missing"
     elif first["type"] == "value_error":

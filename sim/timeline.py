@@ -1,152 +1,196 @@
-"""Engine 2: tile by tile, in order, with every tile at its true size; the reference for engine 1.
+"""Engine 2: tile by tile, in order, with every tile at its true size and its own nonzeros; the reference for engine 1.
 
 It takes the mappings that engine 1 chose and walks them: which operand tiles change, what each tile loads, computes and
-stores, limited buffers, one DRAM bus (:func:`sim.memory.schedule.walk`). On uniform work (all tiles alike, all loading
-the same) both engines agree exactly; elsewhere the difference is what averaging tiles hides.
-Lane cycles of a mask are shared among tiles in proportion to their weights' count.
+stores, limited buffers, DMA channels that share DRAM (:func:`sim.memory.schedule.walk`, :mod:`sim.memory.channels`).
+On uniform work (all tiles alike, all loading the same) both engines agree exactly; elsewhere the difference is what
+averaging over tiles hides. What only this engine does, where the machine asks for it (``dma``): several channels, the
+next op's first weights loaded while an op ends, vector ops that follow the tiles of the GEMM before them.
 """
 
 from __future__ import annotations
 
-import numba
-import numpy as np
+from dataclasses import dataclass
 
-from sim.analytic import Detail
-from sim.compute.array_work import lanes_work
-from sim.counts import INDEX
-from sim.designs import D_DRAM_BPC, D_KIND, Designs, kernel_matrix
-from sim.mapping import _AXES, refetch
-from sim.memory.schedule import walk
-from sim.memory.traffic import (
-    S_ARRAY_BYTES,
-    S_CUT_PASS,
-    S_NONZEROS,
-    S_PACKED_K,
-    S_PASS,
-    S_RESTART,
-    S_ROOM_BYTES,
-    S_STORED_BYTES,
-    level_bytes,
-    on_chip_cycles,
-    tile_work,
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.account import (
+    C_COMPUTE,
+    C_DEPENDENCY,
+    C_DRAM,
+    C_FILL,
+    C_LATENCY,
+    C_VECTOR,
+    around,
+    vector_cycles,
 )
-from sim.search import C_DEPENDENCY, C_DRAM, M_BUFFERS, M_CYCLES, M_MODE, M_ORDER, M_TILE_K, M_TILE_M, M_TILE_N
+from sim.analytic import Detail, slow_of
+from sim.candidates import reserved_bytes
+from sim.counts import CAUSES, INDEX
+from sim.designs import D_LEVELS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS, Designs
+from sim.mapping import T_K, T_M, T_N
+from sim.memory.channels import walk_channels
+from sim.memory.schedule import walk
+from sim.memory.traffic import WEIGHTS, level_room, tile_bytes
+from sim.search import M_BUFFERS, M_NEST
+from sim.sparse_ops import configuration
+from sim.spec import MAX_LEVELS, MAX_TIERS, Dma
+from sim.tile_weights import tile_weights
+from sim.tiles import COMPUTE, LOAD_INPUTS, LOAD_WEIGHTS, STORE, tile_times
 from sim.trace import Trace, position
 
-_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
-_KIND, _REPEATS = position("kind"), position("repeats")
+_KIND, _REPEATS, _N, _K = (position(c) for c in ("kind", "repeats", "n", "k"))
+_CAUSE_COLUMNS = [INDEX[c] for c in CAUSES]
 
 
-@numba.njit(cache=True)
-def _pass_cycles(d, o, s, mapping):
-    """Lane cycles of one pass over all weights, restarts at the mapping's cuts included; 0 for systolic arrays."""
-    if d[D_KIND] == 0.0:
-        return 0.0
-    work = lanes_work(
-        d,
-        o[_M],
-        o[_N],
-        o[_K],
-        s[S_NONZEROS],
-        s[S_PASS],
-        s[S_CUT_PASS],
-        s[S_RESTART],
-        mapping[M_TILE_M],
-        mapping[M_TILE_N],
-        mapping[M_TILE_K],
-    )
-    return work[0] / work[3]
+@dataclass(frozen=True)
+class Events:
+    """When each tile of an op's first repetition loads, computes and stores, for drawing.
+
+    ``start``: cycle at which the op starts; ``times`` [tiles, 6] start/end of load, compute, store after that (a vector
+    op: one row, its time in the compute columns)."""
+
+    op: str
+    kind: str
+    start: float
+    times: NDArray[np.float64]
 
 
-@numba.njit(cache=True)
-def _tiles(d, o, s, mapping, state):
-    """Per-tile (load, compute, store) cycles of a GEMM's mapping, in loop order, and the drain."""
-    sizes = (o[_M], o[_N], o[_K])
-    tile = (mapping[M_TILE_M], mapping[M_TILE_N], mapping[M_TILE_K])
-    order, batch = int(mapping[M_ORDER]), int(o[_BATCH])
-    trips = (int(np.ceil(sizes[0] / tile[0])), int(np.ceil(sizes[1] / tile[1])), int(np.ceil(sizes[2] / tile[2])))
-    spills = refetch(order, trips[0], trips[1], trips[2])[2] > 1.0
-    total = batch * trips[0] * trips[1] * trips[2]
-    load, compute, store = np.zeros(total), np.zeros(total), np.zeros(total)
-    resident_in, resident_out = (state & 1) > 0, state > 1
-    part, weights = o.copy(), s.copy()
-    part[_BATCH] = 1.0
-    one_pass = _pass_cycles(d, o, s, mapping)
-    inner = (_AXES[order, 0], _AXES[order, 1], _AXES[order, 2])
-    now = np.zeros(3, dtype=np.int64)
-    old = np.full(4, -1, dtype=np.int64)
-    drain = 0.0
-    for at in range(total):
-        place = at
-        for axis in (inner[2], inner[1], inner[0]):
-            now[axis] = place % trips[axis]
-            place //= trips[axis]
-        m = min(tile[0], sizes[0] - now[0] * tile[0])
-        n = min(tile[1], sizes[1] - now[1] * tile[1])
-        k = min(tile[2], sizes[2] - now[2] * tile[2])
-        share = n * k / (sizes[1] * sizes[2])
-        part[_M], part[_N], part[_K] = m, n, k
-        for column in (S_NONZEROS, S_STORED_BYTES, S_ROOM_BYTES, S_ARRAY_BYTES):
-            weights[column] = s[column] * share
-        weights[S_PASS] = weights[S_CUT_PASS] = one_pass * share
-        weights[S_PACKED_K] = np.ceil(k * s[S_PACKED_K] / sizes[2])
-        w = tile_work(d, part, weights, m, n, k, int(mapping[M_MODE]))
-        new_item = place != old[3]
-        new_in = new_item or now[0] != old[0] or now[2] != old[2]
-        new_weight = new_item or now[1] != old[1] or now[2] != old[2]
-        first, finished = now[2] == 0, now[2] == trips[2] - 1
-        visits = (
-            1.0 if spills and not first else 0.0,
-            1.0 if spills and not finished else 0.0,
-            1.0 if first else 0.0,
-            1.0 if finished else 0.0,
-        )
-        moved = level_bytes(
-            d, part, weights, w, (1.0 if new_in else 0.0, 1.0 if new_weight else 0.0), visits, resident_in, resident_out
-        )
-        load[at] = moved[8] / d[D_DRAM_BPC]
-        store[at] = moved[9] / d[D_DRAM_BPC]
-        compute[at] = on_chip_cycles(d, w, moved)[3]
-        drain = w[2]
-        old[0], old[1], old[2], old[3] = now[0], now[1], now[2], place
-    return load, compute, store, drain
+@dataclass
+class Timeline:
+    """``columns`` [ops, N_COLUMNS] as engine 1's, with walked cycles; ``events`` an op."""
+
+    columns: NDArray[np.float64]
+    events: list[Events]
 
 
-def run_detailed(designs: Designs, trace: Trace, detail: Detail) -> np.ndarray:
-    """Engine 1's columns [ops, N_COLUMNS] with every GEMM's cycles replaced by the walked ones; the causes still add
-    up.
-
-    The difference between walked and averaged tiles is DRAM waiting (if positive, or as far as there is any) and then
-    dependency: the same two causes that the closed form fills last.
-    """
-    d = kernel_matrix(designs)[0]
-    ops = trace.numeric()
+def run_detailed(designs: Designs, trace: Trace, detail: Detail, dma: Dma) -> Timeline:
+    """Engine 1's columns with every op's cycles walked; causes still add up to the cycles of each op."""
+    d, ops, config = detail.kernel, trace.numeric(), configuration(designs)
     out = detail.columns.copy()
-    for i in range(len(trace)):
-        if ops[i, _KIND] == 1.0:
-            continue
-        end, _, _ = gemm_times(d, ops[i], detail.sparse[i], detail.mappings[i], int(detail.states[i]))
-        difference = (end - detail.mappings[i, M_CYCLES]) * ops[i, _REPEATS]
-        out[i, INDEX["cycles"]] += difference
-        _book(out[i], difference)
-    return out
+    walked = [_Walk(d, ops[i], trace, i, detail, config) if ops[i, _KIND] == 0.0 else None for i in range(len(trace))]
+    clock, events = 0.0, []
+    given = np.zeros(len(trace))  # cycles of an op's first weights that were loaded before it started
+    for i, name in enumerate(trace.ops["name"]):
+        repeats, state = ops[i, _REPEATS], int(detail.states[i])
+        found = walked[i]
+        if found is None:
+            row = out[i] / repeats
+            if dma.stream_vector and i and walked[i - 1] is not None and ops[i - 1, _REPEATS] == repeats:
+                _stream(d, ops[i], state, walked[i - 1], row)
+            _set_causes(out[i], row, repeats)
+            events.append(Events(name, "vector", clock, np.array([[0.0, 0.0, 0.0, row[0], row[0], row[0]]])))
+        else:
+            ahead = 0.0
+            if dma.prefetch_weights and repeats == 1.0:
+                after = next((j for j in range(i + 1, len(trace)) if walked[j] is not None), None)
+                ahead = 0.0 if after is None else _can_prefetch(d, ops, detail, walked, out, i, after, given)
+            row = found.account(d, given[i], ahead, dma.channels)
+            extra, _, _ = around(d, ops[i], state, found.dram)
+            row[C_LATENCY] = out[i, C_LATENCY] / repeats
+            row[C_DRAM] += extra - row[C_LATENCY]
+            row[0] += extra
+            _set_causes(out[i], row, repeats)
+            events.append(Events(name, "gemm", clock, found.times))
+        clock += out[i, 0]
+    return Timeline(out, events)
 
 
-def gemm_times(d, o, s, mapping, state):
-    """(end of the op, [tiles, 6] start/end of load, compute, store, drain) of one GEMM at a mapping, cycles."""
-    load, compute, store, drain = _tiles(d, o, s, mapping, state)
-    end, times = walk(load, compute, store, drain, int(mapping[M_BUFFERS]))
-    return end, times, drain
+def _set_causes(into: NDArray[np.float64], row: NDArray[np.float64], repeats: float) -> None:
+    into[0] = row[0] * repeats
+    into[_CAUSE_COLUMNS] = row[_CAUSE_COLUMNS] * repeats
 
 
-def _book(row: np.ndarray, difference: float) -> None:
-    """Give a difference of cycles to the causes that can hold it: extra to dependency; savings from dependency, then
-    DRAM bandwidth, then whatever else waited, in the reverse order of the accounts."""
-    if difference >= 0.0:
-        row[C_DEPENDENCY] += difference
+class _Walk:
+    """One GEMM's tiles and, once accounted, when each ran."""
+
+    def __init__(self, d, o, trace: Trace, i: int, detail: Detail, config: dict[str, float]):
+        mapping, sparse = detail.mappings[i], detail.sparse[i]
+        tile_n, tile_k = int(mapping[M_NEST + T_N]), int(mapping[M_NEST + T_K])
+        weights = tile_weights(config, trace, i, sparse, tile_n, tile_k)
+        read, write = detail.columns[i, INDEX["dram_read_bytes"]], detail.columns[i, INDEX["dram_write_bytes"]]
+        self.dram = read + write
+        self.causes = np.zeros(detail.columns.shape[1])
+        share = write / max(self.dram, 1e-30)
+        slow = slow_of(d, o)
+        self.tiles, self.drain = tile_times(
+            d, o, sparse, slow, mapping, int(detail.states[i]), weights, share, self.causes
+        )
+        self.buffers = int(mapping[M_BUFFERS])
+        self.times = np.zeros((len(self.tiles), 6))
+
+    def account(self, d, given: float, ahead: float, channels: int) -> NDArray[np.float64]:
+        """Cycles and causes of one repetition; ``given``: cycles of the first weights loaded before it started."""
+        tiles = self.tiles.copy()
+        tiles[0, LOAD_WEIGHTS] = max(0.0, tiles[0, LOAD_WEIGHTS] - given)
+        load = tiles[:, LOAD_WEIGHTS] + tiles[:, LOAD_INPUTS]
+        if channels == 1:
+            end, self.times = walk(load, tiles[:, COMPUTE], tiles[:, STORE], self.drain, self.buffers, ahead)
+        else:
+            end, self.times = walk_channels(tiles, self.drain, self.buffers, channels)
+        row = self.causes.copy()
+        drains = len(tiles) if self.buffers == 1 else 1
+        drain = max(self.drain, 0.0) * drains + min(self.drain, 0.0)
+        row[C_FILL] += drain
+        busy = tiles[:, COMPUTE].sum() + drain
+        waiting = end - busy
+        bus = min(waiting, max(0.0, load.sum() + tiles[:, STORE].sum() + ahead - busy))
+        row[C_DRAM] += bus
+        row[C_DEPENDENCY] += waiting - bus
+        row[0] = end
+        return row
+
+
+def _can_prefetch(d, ops, detail: Detail, walked, out, i: int, after: int, given) -> float:
+    """Cycles of op ``after``'s first weights to load while op ``i`` ends, 0 if they have no room or gain nothing; what
+    vector ops in between leave of DRAM's time is used first. Notes in ``given`` how much of the load is done."""
+    wanted = walked[after].tiles[0, LOAD_WEIGHTS]
+    if wanted <= 0.0 or ops[after, _REPEATS] != 1.0 or not _room_ahead(d, ops, detail, i, after):
+        return 0.0
+    idle = 0.0
+    for j in range(i + 1, after):
+        idle += max(0.0, out[j, 0] - out[j, C_DRAM] - vector_cycles(d, ops[j], int(detail.states[j]))[2])
+    hidden = min(wanted, idle)
+    rest = wanted - hidden
+    found = walked[i]
+    load = found.tiles[:, LOAD_WEIGHTS] + found.tiles[:, LOAD_INPUTS]
+    plain, _ = walk(load, found.tiles[:, COMPUTE], found.tiles[:, STORE], found.drain, found.buffers)
+    longer, _ = walk(load, found.tiles[:, COMPUTE], found.tiles[:, STORE], found.drain, found.buffers, rest)
+    if longer - plain >= rest:
+        rest = 0.0
+    given[after] = hidden + rest
+    return rest
+
+
+def _room_ahead(d, ops, detail: Detail, i: int, after: int) -> bool:
+    """Whether the level that keeps weights has room for the next op's first tile beside this op's tiles."""
+    nest = np.zeros((MAX_TIERS + 1, 3))
+    nest[1] = detail.mappings[i, M_NEST : M_NEST + 3]
+    state, buffers = int(detail.states[i]), int(detail.mappings[i, M_BUFFERS])
+    m, n, k = detail.mappings[after, [M_NEST + T_M, M_NEST + T_N, M_NEST + T_K]]
+    wanted = tile_bytes(ops[after], detail.sparse[after], WEIGHTS, m, n, k)
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0 and (int(d[at + L_KEEPS]) >> WEIGHTS) & 1:
+            reserved = reserved_bytes(ops[i], state)
+            used = level_room(d, ops[i], detail.sparse[i], slot, nest, buffers, False, True, state & 1, state > 1)
+            return used + wanted + reserved <= d[at + L_BYTES]
+    return False
+
+
+def _stream(d, o, state: int, before: _Walk, row: NDArray[np.float64]) -> None:
+    """Shorten a vector op that follows the tiles of the GEMM before it: each tile's share starts once the tile is done
+    (row statistics are taken as rows pass). What hides behind the GEMM leaves every cause in proportion."""
+    alone = max(vector_cycles(d, o, state)[:3])
+    if alone <= 0.0 or len(before.times) < 2:
         return
-    left = -difference
-    for cause in (C_DEPENDENCY, C_DRAM, *range(C_DRAM - 1, 0, -1)):
-        taken = min(left, max(0.0, row[cause]))
-        row[cause] -= taken
-        left -= taken
+    share, done = alone / len(before.times), 0.0
+    for end in before.times[:, 3]:
+        done = max(done, end) + share
+    left = max(0.0, min(alone, done - before.times[-1, 5]))
+    rest = row[0] - alone
+    keep = left / alone
+    for cause in (C_COMPUTE, C_VECTOR, *(INDEX[c] for c in CAUSES if c.endswith("bandwidth"))):
+        row[cause] *= keep
+    row[C_DRAM] += max(0.0, rest - row[C_LATENCY]) * (1.0 - keep)
+    row[0] = row[_CAUSE_COLUMNS].sum()

@@ -89,7 +89,7 @@ def pareto_table(result: Result) -> None:
         cells = [
             row["machine"],
             f"{machine.array.rows}x{machine.array.cols}",
-            f"{machine.memory[machine.roles['shared']].capacity_kib:g}",
+            f"{next(iter(machine.memory.values())).capacity_kib:g}",
             f"{machine.dram.standard} x{machine.dram.channels}",
             f"{row['latency_s'] * 1e3:.1f}",
             f"{row['prefill_s'] * 1e3:.1f}",

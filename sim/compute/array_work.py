@@ -26,19 +26,22 @@ def _pieces(size: float, tile: float, step: float) -> float:
 
 
 @numba.njit(cache=True)
-def _intervals(overlap: float, dataflow: float, rows: float, cols: float, size: float, tile: float) -> float:
+def _intervals(overlap, dataflow, rows, cols, size, tile, slow):
     """Sum over the streamed dimension's tiles of the fold interval."""
     full, rest = chunks(size, tile)
-    total = full * _fold_interval(overlap, rows, tile, _fold_alone(dataflow, rows, cols, tile))
+    stream = np.ceil(tile * slow)
+    total = full * _fold_interval(overlap, rows, stream, _fold_alone(dataflow, rows, cols, stream))
     if rest > 0.0:
-        total += _fold_interval(overlap, rows, rest, _fold_alone(dataflow, rows, cols, rest))
+        stream = np.ceil(rest * slow)
+        total += _fold_interval(overlap, rows, stream, _fold_alone(dataflow, rows, cols, stream))
     return total
 
 
 @numba.njit(cache=True)
-def systolic_work(d, m, n, k, packed_k, tile_m, tile_n, tile_k):
-    """(cycles at fold intervals, drain, cycles of full folds at one vector a cycle, weight passes, input passes,
-    partial-sum write passes). A pass is one read of the whole operand. ``packed_k``: K after n:m compression."""
+def systolic_work(d, m, n, k, packed_k, slow, tile_m, tile_n, tile_k):
+    """(cycles at fold intervals, drain, cycles of full folds at full rate, weight passes, input passes, partial-sum
+    write passes). A pass is one read of the whole operand. ``packed_k``: K after n:m compression. ``slow``: cycles a
+    streamed vector takes (:mod:`sim.compute.precision`)."""
     rows, cols, dataflow, overlap = d[D_ROWS], d[D_COLS], d[D_DATAFLOW], d[D_OVERLAP]
     ratio = packed_k / k
     trips_m, trips_n, trips_k = np.ceil(m / tile_m), np.ceil(n / tile_n), np.ceil(k / tile_k)
@@ -54,13 +57,13 @@ def systolic_work(d, m, n, k, packed_k, tile_m, tile_n, tile_k):
         down, across = _down(packed_k, tile_k, ratio, rows), _pieces(m, tile_m, cols)
         stream, stream_tile, last_across = n, tile_n, m
         weight_passes, input_passes, output_passes = across, trips_n, down
-    cycles = down * across * _intervals(overlap, dataflow, rows, cols, stream, stream_tile)
+    cycles = down * across * _intervals(overlap, dataflow, rows, cols, stream, stream_tile, slow)
     _, rest = chunks(stream, stream_tile)
-    last = rest if rest > 0.0 else stream_tile
+    last = np.ceil((rest if rest > 0.0 else stream_tile) * slow)
     alone = _fold_alone(dataflow, rows, cols, last)
     unused = cols * np.ceil(last_across / cols) - last_across
     drain = alone - _fold_interval(overlap, rows, last, alone) - unused
-    return cycles, drain, down * across * stream, weight_passes, input_passes, output_passes
+    return cycles, drain, down * across * stream * slow, weight_passes, input_passes, output_passes
 
 
 @numba.njit(cache=True)
@@ -69,7 +72,7 @@ def _down(packed_k: float, tile_k: float, ratio: float, rows: float) -> float:
 
 
 @numba.njit(cache=True)
-def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, tile_m, tile_n, tile_k):
+def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, slow, tile_m, tile_n, tile_k):
     """As :func:`systolic_work`, plus cycles without fill: (cycles, edge cycles, cycles without restarts, weight passes,
     input passes, partial-sum write passes).
 
@@ -81,6 +84,7 @@ def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, tile_m, t
     lanes, vectors = d[D_ROWS], d[D_COLS]
     trips_n, trips_k = np.ceil(n / tile_n), np.ceil(k / tile_k)
     vector_groups = _pieces(m, tile_m, vectors)
+    passes = vector_groups * slow
     if d[D_ORIENTATION] == 0:
         owned, lane_groups, walks = n, _pieces(n, tile_n, lanes), trips_k
         input_passes, output_passes = lane_groups, trips_k
@@ -90,7 +94,7 @@ def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, tile_m, t
     one_pass, start = (cut_cycles, 1.0) if walks > 1.0 else (pass_cycles, restart)
     groups = np.ceil(owned / lanes)
     restarts = (lane_groups - groups) + groups * (walks - 1.0)
-    cycles = vector_groups * (one_pass + start * restarts)
-    balanced = vector_groups * max(0.0, one_pass - start * groups)
-    edge = min(balanced, vector_groups * nonzeros / lanes * (groups * lanes / owned))
+    cycles = passes * (one_pass + start * restarts)
+    balanced = passes * max(0.0, one_pass - start * groups)
+    edge = min(balanced, passes * nonzeros / lanes * (groups * lanes / owned))
     return cycles, edge, balanced, vector_groups, input_passes, output_passes

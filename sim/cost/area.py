@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sim.cost import units
 from sim.cost.technology import Floats, constant, node, sram
-from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, ROLES, Designs
+from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, Designs
 
 UM2_PER_MM2 = 1e6
 
@@ -29,7 +29,9 @@ UM2_PER_MM2 = 1e6
 def area(designs: Designs) -> dict[str, Floats]:
     """mm2 by component, each ``[designs]``; the components sum to the total.
 
-    Keys: array, front_end, scatter, fifo, shared, weight_buffer, input_buffer, accumulator, vector, dram_phy.
+    Keys: array, front_end, scatter, fifo, every memory level, vector, dram_phy. Arrays and their own buffers are
+    counted
+    as often as there are arrays.
     """
     front_end, scatter, fifo = front_end_um2(designs)
     cells = {
@@ -38,8 +40,8 @@ def area(designs: Designs) -> dict[str, Floats]:
         "scatter": scatter,
         "fifo": fifo,
     }
-    found = {name: _placed(um2) for name, um2 in cells.items()}
-    found |= {role: _level(designs, role) for role in ROLES}
+    found = {name: _placed(um2) * designs["array.count"] for name, um2 in cells.items()}
+    found |= {level: _level(designs, level) * copies(designs, level) for level in designs.levels}
     macs = designs["vector.lanes"] + constant("special_function_macs") * designs["vector.special_function_lanes"]
     found["vector"] = _placed(macs * units.fp16_mac())
     found["dram_phy"] = designs["dram.phy_area_mm2"]
@@ -140,31 +142,41 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     return np.where(lane_array, lanes * per_lane + operands, decoder), scatter, fifo
 
 
-def word_bits(designs: Designs, role: str) -> Floats:
+def copies(designs: Designs, level: str) -> Floats:
+    """How many of a level are built: levels inside the outermost belong to an array each."""
+    return np.where(designs[f"{level}.tier"] > 1, designs["array.count"], 1.0)
+
+
+def second_port(designs: Designs, level: str) -> Floats:
+    """Factor on a level's macro area and access energy for a second port."""
+    return np.where(designs[f"{level}.ports"] > 1, constant("second_port"), 1.0)
+
+
+def word_bits(designs: Designs, level: str) -> Floats:
     """Bits a bank of a level moves a cycle at full bandwidth, as the design asks for it."""
-    banks = np.maximum(designs[f"{role}.banks"], 1)
-    return 8 * designs[f"{role}.bandwidth_gb_per_s"] / (designs["clock_ghz"] * banks)
+    banks = np.maximum(designs[f"{level}.banks"], 1)
+    return 8 * designs[f"{level}.bandwidth_gb_per_s"] / (designs["clock_ghz"] * banks)
 
 
-def macro(designs: Designs, role: str) -> tuple[Floats, Floats, Floats]:
+def macro(designs: Designs, level: str) -> tuple[Floats, Floats, Floats]:
     """(capacity KiB, word bits, banks) of a level's macro: words are no narrower and no wider than the SRAM grid.
 
     A level that asks for less than the narrowest word a cycle reads such a word and uses it over several cycles.
     Levels that are not there get the smallest macro, for the caller to mask out.
     """
     table = sram(node(designs["technology.node_nm"]))
-    capacity = designs[f"{role}.capacity_kib"]
-    width = np.clip(word_bits(designs, role), table.narrowest_bits, table.widest_bits)
-    return np.where(capacity > 0, capacity, table.capacities_kib[0]), width, np.maximum(designs[f"{role}.banks"], 1)
+    capacity = designs[f"{level}.capacity_kib"]
+    width = np.clip(word_bits(designs, level), table.narrowest_bits, table.widest_bits)
+    return np.where(capacity > 0, capacity, table.capacities_kib[0]), width, np.maximum(designs[f"{level}.banks"], 1)
 
 
-def _level(designs: Designs, role: str) -> Floats:
-    capacity, width, banks = macro(designs, role)
+def _level(designs: Designs, level: str) -> Floats:
+    capacity, width, banks = macro(designs, level)
     (cell,) = sram(node(designs["technology.node_nm"])).at(capacity, width, banks, "area_um2")
-    control = banks * (2 * word_bits(designs, role) + constant("bank_control_bits"))
-    control = control + designs[f"{role}.double_buffered"] * constant("double_buffer_control_bits")
-    mm2 = cell / UM2_PER_MM2 + _placed(units.registers(control))
-    return np.where(designs[f"{role}.capacity_kib"] > 0, mm2, 0.0)
+    control = banks * (2 * word_bits(designs, level) + constant("bank_control_bits"))
+    control = control + designs[f"{level}.double_buffered"] * constant("double_buffer_control_bits")
+    mm2 = cell * second_port(designs, level) / UM2_PER_MM2 + _placed(units.registers(control))
+    return np.where(designs[f"{level}.capacity_kib"] > 0, mm2, 0.0)
 
 
 def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
@@ -184,13 +196,13 @@ def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
         1 / path,
     )
     table = sram(node(designs["technology.node_nm"]))
-    for role in ROLES:
-        there = designs[f"{role}.capacity_kib"] > 0
-        asked = word_bits(designs, role)
+    for level in designs.levels:
+        there = designs[f"{level}.capacity_kib"] > 0
+        asked = word_bits(designs, level)
         too_wide = there & (asked > table.widest_bits * (1 + 1e-9))
         refuse(
             too_wide,
-            f"memory.{role} needs {{:.0f}}-bit words a bank, {table.widest_bits:.0f} is the widest: "
+            f"memory.{level} needs {{:.0f}}-bit words a bank, {table.widest_bits:.0f} is the widest: "
             "more banks or less bandwidth",
             asked,
         )

@@ -11,31 +11,32 @@ are low-standby cells and the logic rows are not. It is a component of its own, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost import units
-from sim.cost.area import area, crossbar_um2, is_lanes, is_output, macro, select_um2, tile_positions
+from sim.cost.area import area, crossbar_um2, is_lanes, is_output, macro, second_port, select_um2, tile_positions
 from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node, sram
-from sim.designs import DATAFLOWS, ROLES, Designs
+from sim.designs import DATAFLOWS, Designs
+from sim.spec import MAX_LEVELS
 
-COMPONENTS = (
-    "array",
-    "idle",
-    "front_end",
-    "scatter",
-    "vector",
-    "shared",
-    "weight_buffer",
-    "input_buffer",
-    "accumulator",
-    "dram",
-    "leakage",
-    "dram_background",
-)
-"""What :func:`energy` splits into; the sum is the total."""
+
+def components(levels: Sequence[str]) -> tuple[str, ...]:
+    """What :func:`energy` splits into for machines with these memory levels; the sum is the total."""
+    return (
+        "array",
+        "idle",
+        "front_end",
+        "scatter",
+        "vector",
+        *levels,
+        "network",
+        "dram",
+        "leakage",
+        "dram_background",
+    )
 
 
 def prices(designs: Designs) -> dict[str, Floats]:
@@ -51,12 +52,17 @@ def prices(designs: Designs) -> dict[str, Floats]:
         "special_function_ops": constant("special_function_macs") * fp16,
     }
     table = sram(node(designs["technology.node_nm"]))
-    for role in ROLES:
-        capacity, width, banks = macro(designs, role)
-        there = designs[f"{role}.capacity_kib"] > 0
+    for slot in range(MAX_LEVELS):
+        found[f"level{slot}_read_bytes"] = found[f"level{slot}_write_bytes"] = np.zeros(len(designs))
+    for slot, level in enumerate(designs.levels):
+        capacity, width, banks = macro(designs, level)
+        there = designs[f"{level}.capacity_kib"] > 0
         read, write = table.at(capacity, width, banks, "read_pJ", "write_pJ")
-        found[f"{role}_read_bytes"] = np.where(there, 8 * read / width, 0.0)
-        found[f"{role}_write_bytes"] = np.where(there, 8 * write / width, 0.0)
+        port = second_port(designs, level)
+        found[f"level{slot}_read_bytes"] = np.where(there, 8 * read / width * port, 0.0)
+        found[f"level{slot}_write_bytes"] = np.where(there, 8 * write / width * port, 0.0)
+    wire = designs["network.hops"] * designs["network.hop_mm"] * designs["network.energy_pj_per_bit_mm"]
+    found["network_bytes"] = 8 * wire
     found["dram_read_bytes"] = found["dram_write_bytes"] = 8 * designs["dram.energy_pj_per_bit"]
     return found
 
@@ -64,7 +70,7 @@ def prices(designs: Designs) -> dict[str, Floats]:
 def energy(
     designs: Designs, counts: Mapping[str, NDArray[np.float64]], cycles: NDArray[np.float64]
 ) -> dict[str, Floats]:
-    """pJ by component (:data:`COMPONENTS`), in the shape of ``counts``' arrays: ``[designs, ...]``.
+    """pJ by component (:func:`components`), in the shape of ``counts``' arrays: ``[designs, ...]``.
 
     ``counts`` maps actions to how often they happen, ``cycles`` is how long it takes; an action left out is not done.
     """
@@ -87,8 +93,10 @@ def energy(
         "scatter": total("scatter_ops"),
         "vector": total("vector_ops", "special_function_ops"),
     }
-    for place in (*ROLES, "dram"):
-        found[place] = total(f"{place}_read_bytes", f"{place}_write_bytes")
+    for slot, level in enumerate(designs.levels):
+        found[level] = total(f"level{slot}_read_bytes", f"level{slot}_write_bytes")
+    found["network"] = total("network_bytes")
+    found["dram"] = total("dram_read_bytes", "dram_write_bytes")
     time_ns = cycles / per_design(designs["clock_ghz"])  # mW x ns = pJ
     found["leakage"] = time_ns * per_design(leakage_mw(designs))
     found["dram_background"] = time_ns * per_design(designs["dram.background_mw"])
@@ -99,7 +107,7 @@ def leakage_mw(designs: Designs) -> Floats:
     """Leakage of the die; the DRAM interface's is part of its background power."""
     parts = area(designs)
     logic = sum(parts[name] for name in ("array", "front_end", "scatter", "fifo", "vector"))
-    memory = sum(parts[role] for role in ROLES)
+    memory = sum((parts[level] for level in designs.levels), np.zeros(len(designs)))
     density = leakage_mw_per_mm2(node(designs["technology.node_nm"]))
     return density * (logic + constant("sram_leakage_factor") * memory)
 

@@ -51,11 +51,13 @@ def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus)
 
 @numba.njit(cache=True)
 def walk(
-    load: np.ndarray, compute: np.ndarray, store: np.ndarray, drain: float, buffers: int
+    load: np.ndarray, compute: np.ndarray, store: np.ndarray, drain: float, buffers: int, ahead: float = 0.0
 ) -> tuple[float, np.ndarray]:
     """End of the last store, and [tiles, 6] start/end of load, compute, store, for arrays of per-tile cycles.
 
     Bus order is fixed: L0 .. L(B-1), then for each i: L(i+B), S(i). Output buffers = input buffers = ``buffers``.
+    ``ahead``: cycles of a load for the next op, which takes the place of the first load that this op no longer has
+    and has room of its own.
     """
     tiles = load.shape[0]
     times = np.zeros((tiles, 6))
@@ -73,11 +75,13 @@ def walk(
         times[i, 2] = start
         last = i == tiles - 1
         times[i, 3] = start + compute[i] + (drain if last or (buffers == 1 and drain > 0.0) else 0.0)
-        ahead = i + buffers
-        if ahead < tiles:
-            times[ahead, 0] = max(bus, times[i, 3])
-            bus = times[ahead, 0] + load[ahead]
-            times[ahead, 1] = bus
+        next_load = i + buffers
+        if next_load < tiles:
+            times[next_load, 0] = max(bus, times[i, 3])
+            bus = times[next_load, 0] + load[next_load]
+            times[next_load, 1] = bus
+        elif next_load == max(tiles, buffers):
+            bus += ahead
         times[i, 4] = max(bus, times[i, 3])
         bus = times[i, 4] + store[i]
         times[i, 5] = bus

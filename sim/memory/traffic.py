@@ -1,11 +1,13 @@
-"""Bytes that move and cycles they take, for one tiled GEMM (``physics.md`` §3).
+"""Bytes that move through every level for one tiled GEMM (``physics.md`` §3), as totals of the op.
 
-Levels: DRAM, ``shared`` (tiles of all three operands), and optional array buffers of one operand each. An array buffer
-that holds its operand's tile is filled once per new tile and serves every array read; one that does not lets the
-array's
-reads stream through from ``shared``. Partial sums of a tile stay in the accumulator if it holds them, else in
-``shared``.
-``resident_in`` / ``resident_out``: the op's input or output stays in ``shared`` as a whole, next to its neighbours.
+Tier 1 holds tiles of all three operands, filled from DRAM. At each tier further in, a level either holds an operand's
+tile (filled once per new tile, it serves everything below) or, too small for it, lets weights and inputs stream through
+and is passed by partial sums. Partial sums that leave a level before the reduction ends are written above and read
+back;
+finished outputs are narrowed to ``output_bits`` where the innermost level that holds them lets them go.
+``resident_in`` / ``resident_out``: the op's input or output stays in tier 1 as a whole, next to its neighbours.
+Several arrays: each works on its share of every tier-1 tile and owns a copy of the tiers below; an operand that the
+split does not divide is delivered to all of them.
 """
 
 from __future__ import annotations
@@ -15,234 +17,294 @@ import numpy as np
 
 from sim.compute.array_work import lanes_work, systolic_work
 from sim.designs import (
-    D_ACC,
-    D_ACC_BPC,
-    D_ACC_DB,
     D_COLS,
-    D_DRAM_BPC,
-    D_IBUF,
-    D_IBUF_BPC,
-    D_IBUF_DB,
+    D_COUNT,
+    D_EFFICIENCY,
     D_KIND,
+    D_LEVELS,
+    D_MULTICAST,
     D_ROWS,
-    D_SHARED_BPC,
-    D_SHARED_DB,
-    D_WBUF,
-    D_WBUF_BPC,
-    D_WBUF_DB,
+    D_TIERS,
+    L_ACCESS,
+    L_BYTES,
+    L_DOUBLE,
+    L_KEEPS,
+    L_TIER,
+    LEVEL_COLUMNS,
 )
-from sim.memory.schedule import uneven
+from sim.mapping import OUTSIDE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS, refetch
+from sim.memory.dram import RUN_BYTES
+from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
 _ABITS, _OBITS, _PBITS = (position(c) for c in ("activation_bits", "output_bits", "accumulator_bits"))
+_INPUT_ELEMENTS = position("input_elements")
+
+INPUTS, WEIGHTS, OUTPUTS = range(3)
 
 # Sparse-configuration columns of one op (built in sim/sparse_ops.py)
 S_NONZEROS, S_PACKED_K, S_STORED_BYTES, S_ROOM_BYTES, S_PASS, S_RESTART, S_ARRAY_BYTES, S_CUT_PASS, S_GRAIN = range(9)
 SPARSE_COLUMNS = 9
 
+# One inner mapping of a tier-1 tile: what it asks of the array and of every level, whatever the op's residency
+(
+    E_ARRAY,  # cycles at fold intervals
+    E_DRAIN,
+    E_IDEAL,
+    E_EDGE,
+    E_UNFILLED,
+    E_WEIGHT_PASSES,
+    E_SINGLE,  # levels (bits) that are double buffered but here hold one tile and are used singly
+    E_SUMS_HELD,  # 1: a level inside tier 1 holds the partial sums, so tier 1 takes finished outputs only
+    E_BYPASS,  # 1: partial sums pass the levels that could hold them
+    E_NETWORK,  # bytes that cross the network between tier 1 and the arrays
+) = range(10)
+E_READ, E_WRITE = 10, 10 + MAX_LEVELS
+E_NEST = 10 + 2 * MAX_LEVELS  # tiers 2.. : tile m, n, k, loop order
+ENTRY_COLUMNS = E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS
+BYPASS, SINGLE_USE = 1, 2
+STAYS_INPUTS, STAYS_WEIGHTS, CAME, GOES, STARTS, ENDS = range(6)
+"""What a tier-1 tile finds: the inputs, weights, sums of the tile before; and leaves: sums for the next one. Whether
+its
+sums start from zero, and whether they end here."""
+WHOLE_OP = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+MODES = 4
+"""How inner levels are used: partial sums may bypass them, and a double-buffered level that holds only one tile may be
+used as a single one. Both are the mapping's choice, so that more of either never slows an op down."""
 
-MODES = ("default", "accumulator bypassed", "buffers used singly", "accumulator bypassed, buffers used singly")
-"""How array buffers are used: partial sums may bypass a slow accumulator, and a double-buffered level that holds only
-one tile may be used as a single one. Both are the mapping's choice, so that more of either never slows an op down."""
-BYPASS_ACCUMULATOR, SINGLE_USE = 1, 2
+_RUNS = len(RUN_BYTES)
+_FIRST_RUN = float(np.log2(RUN_BYTES[0]))
 
 
 @numba.njit(cache=True)
-def tile_work(d, o, s, tile_m, tile_n, tile_k, mode):
-    """All that a choice of tile sizes and of :data:`MODES` decides. Cycles and byte totals include the batch."""
-    batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
-    if d[D_KIND] == 0:
-        cycles, drain, full_folds, weight_passes, input_passes, output_passes = systolic_work(
-            d, m, n, k, s[S_PACKED_K], tile_m, tile_n, tile_k
-        )
-        edge = full_folds
-        unfilled = full_folds
-        ideal = m * n * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS])
-    else:
-        cycles, edge, unfilled, weight_passes, input_passes, output_passes = lanes_work(
-            d, m, n, k, s[S_NONZEROS], s[S_PASS], s[S_CUT_PASS], s[S_RESTART], tile_m, tile_n, tile_k
-        )
-        drain = 0.0
-        ideal = m * s[S_NONZEROS] / (d[D_ROWS] * d[D_COLS])
-    tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n) * np.ceil(k / tile_k)
-    psum_bytes = o[_PBITS] / 8.0
-    input_tile = tile_m * tile_k * o[_ABITS] / 8.0
-    weight_tile = s[S_ROOM_BYTES] * (tile_n * tile_k) / (n * k)
-    output_tile = tile_m * tile_n * o[_OBITS] / 8.0
-    psum_tile = tile_m * tile_n * psum_bytes
-    weight_reads = batch * s[S_ARRAY_BYTES] * weight_passes
-    input_reads = batch * m * k * o[_ABITS] / 8.0 * input_passes
-    psum_writes = batch * m * n * psum_bytes * output_passes
-    single = mode >= SINGLE_USE
-    weight_held, weight_db = _held(d[D_WBUF], d[D_WBUF_DB], weight_tile, single)
-    input_held, input_db = _held(d[D_IBUF], d[D_IBUF_DB], input_tile, single)
-    psum_held, psum_db = _held(d[D_ACC], d[D_ACC_DB], psum_tile, single)
-    psum_held = psum_held and mode % 2 != BYPASS_ACCUMULATOR
-    return (
-        tiles,
-        batch * cycles,
-        drain,
-        batch * ideal,
-        batch * edge,
-        batch * unfilled,
-        input_tile,
-        weight_tile,
-        output_tile,
-        psum_tile,
-        weight_reads,
-        input_reads,
-        psum_writes,
-        weight_held,
-        input_held,
-        psum_held,
-        weight_db,
-        input_db,
-        psum_db,
-        weight_passes,
+def whole_bytes(o, s, operand):
+    """Bytes of a whole operand below DRAM, all batch items; outputs as partial sums."""
+    if operand == INPUTS:
+        return o[_BATCH] * o[_M] * o[_K] * o[_ABITS] / 8.0
+    if operand == WEIGHTS:
+        return o[_BATCH] * s[S_ARRAY_BYTES]
+    return o[_BATCH] * o[_M] * o[_N] * o[_PBITS] / 8.0
+
+
+@numba.njit(cache=True)
+def final_bytes(o):
+    """Bytes of the whole output at its own precision."""
+    return o[_BATCH] * o[_M] * o[_N] * o[_OBITS] / 8.0
+
+
+@numba.njit(cache=True)
+def tile_bytes(o, s, operand, m, n, k):
+    """Room for one tile of an operand; weights as provisioned, outputs as partial sums."""
+    if operand == INPUTS:
+        return m * k * o[_ABITS] / 8.0
+    if operand == WEIGHTS:
+        return s[S_ROOM_BYTES] * (n * k) / (o[_N] * o[_K])
+    return m * n * o[_PBITS] / 8.0
+
+
+@numba.njit(cache=True)
+def array_work(d, o, s, split, slow, tile_m, tile_n, tile_k):
+    """(cycles, drain, ideal, edge, unfilled cycles, passes of inputs, weights and partial sums) of one array on its
+    share of the op, one batch item; ``split`` [3]: arrays along m, n, k."""
+    m, n, k = np.ceil(o[_M] / split[0]), np.ceil(o[_N] / split[1]), np.ceil(o[_K] / split[2])
+    share = n * k / (o[_N] * o[_K])
+    if d[D_KIND] == 0.0:
+        packed = np.ceil(s[S_PACKED_K] / split[2])
+        cycles, drain, unfilled, weights, inputs, sums = systolic_work(d, m, n, k, packed, slow, tile_m, tile_n, tile_k)
+        ideal = o[_M] * o[_N] * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow
+        return cycles, drain, ideal, unfilled, unfilled, inputs, weights, sums
+    cycles, edge, unfilled, weights, inputs, sums = lanes_work(
+        d,
+        m,
+        n,
+        k,
+        s[S_NONZEROS] * share,
+        s[S_PASS] * share,
+        s[S_CUT_PASS] * share,
+        s[S_RESTART],
+        slow,
+        tile_m,
+        tile_n,
+        tile_k,
     )
+    ideal = o[_M] * s[S_NONZEROS] / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow
+    return cycles, 0.0, min(ideal, edge), edge, unfilled, inputs, weights, sums
 
 
 @numba.njit(cache=True)
-def _held(capacity, double_buffered, tile, single):
-    """(whether an array buffer holds a tile, whether it is then double buffered)."""
-    if capacity <= 0.0 or capacity < tile:
-        return False, double_buffered > 0.0
-    if double_buffered > 0.0 and capacity < 2.0 * tile:
-        return single, not single
-    return True, double_buffered > 0.0
+def fits(d, slot, tile):
+    """How an inner level takes ``tile`` bytes: 0 not at all, 1 as a single buffer only, 2 as it was built."""
+    capacity = d[D_LEVELS + slot * LEVEL_COLUMNS + L_BYTES]
+    double = d[D_LEVELS + slot * LEVEL_COLUMNS + L_DOUBLE] > 0.0
+    if tile > capacity:
+        return 0
+    return 1 if double and 2.0 * tile > capacity else 2
 
 
 @numba.njit(cache=True)
-def single_use_possible(d, w):
-    """Whether some double-buffered array buffer holds one tile but not two."""
-    for capacity, double_buffered, tile in (
-        (d[D_WBUF], d[D_WBUF_DB], w[7]),
-        (d[D_IBUF], d[D_IBUF_DB], w[6]),
-        (d[D_ACC], d[D_ACC_DB], w[9]),
-    ):
-        if double_buffered > 0.0 and tile <= capacity < 2.0 * tile:
+def _waste(o, operand, k, n, access):
+    """Bytes moved per byte wanted when rows of a tile are read in accesses of ``access`` bytes."""
+    if access <= 1.0:
+        return 1.0
+    run = n * o[_OBITS] / 8.0 if operand == OUTPUTS else k * o[_ABITS] / 8.0
+    return np.ceil(run / access) * access / run
+
+
+@numba.njit(cache=True)
+def inner_flow(d, o, s, nest, trips, orders, split, work, mode, turn, e):
+    """Fill ``e`` [ENTRY_COLUMNS] for an inner mapping: ``nest`` [tiers + 1, 3] tiles, ``trips``, ``orders`` as in
+    :func:`sim.mapping.refetch`; ``work`` as :func:`array_work` returns it; ``turn``: :data:`WHOLE_OP`, or what a single
+    tier-1 tile finds and leaves. DRAM's own traffic is not in it."""
+    batch, tiers = o[_BATCH], int(d[D_TIERS])
+    e[:] = 0.0
+    e[E_ARRAY], e[E_DRAIN], e[E_IDEAL] = batch * work[0], work[1], batch * work[2]
+    e[E_EDGE], e[E_UNFILLED], e[E_WEIGHT_PASSES] = batch * work[3], batch * work[4], work[6]
+    single = 0
+    for operand in range(3):
+        whole = whole_bytes(o, s, operand)
+        copies = split[OUTSIDE[operand]]
+        flow = whole * copies * work[5 + operand]
+        back = flow - whole * copies * turn[STARTS]
+        final, quantised = 0.0, False
+        for tier in range(tiers, 1, -1):
+            slot = _keeper(d, tier, operand)
+            if slot < 0:
+                continue
+            how = fits(d, slot, held_bytes(d, o, s, slot, nest, tier))
+            held = how == 2 or (how == 1 and mode >= SINGLE_USE)
+            if operand == OUTPUTS:
+                if not held or mode % 2 == BYPASS:
+                    continue
+            elif not held:
+                e[E_READ + slot] += flow
+                e[E_WRITE + slot] += flow
+                continue
+            if how == 1:
+                single = single | (1 << slot)
+            waste = _waste(o, operand, nest[tier, 2], nest[tier, 1], d[D_LEVELS + slot * LEVEL_COLUMNS + L_ACCESS])
+            visits = refetch(trips, orders, tier, operand)
+            lasts = _one_tile(trips, tier, operand)
+            if operand == OUTPUTS:
+                first = 1.0 if lasts and turn[CAME] > 0.0 else turn[STARTS]
+                last = 1.0 if lasts and turn[GOES] > 0.0 else turn[ENDS]
+                down, up = whole * copies * (visits - first), whole * copies * (visits - last)
+                out = up + final if quantised else up + whole * copies * turn[ENDS]
+                if not quantised:  # shares of a split reduction leave as partial sums
+                    final = (final_bytes(o) if copies == 1.0 else whole * copies) * turn[ENDS]
+                    e[E_WRITE + slot] += flow + down * waste
+                else:
+                    e[E_WRITE + slot] += flow + final + down * waste
+                e[E_READ + slot] += back + out * waste
+                flow, back, quantised = up, down, True
+            else:
+                e[E_READ + slot] += flow
+                known = lasts and turn[STAYS_INPUTS + operand] > 0.0
+                flow = 0.0 if known else whole * copies * visits
+                e[E_WRITE + slot] += flow * waste
+        home = _keeper(d, 1, operand)
+        if operand == OUTPUTS:
+            e[E_NETWORK] += flow + back + final
+            meet = whole * (copies - 1.0) * turn[ENDS]  # shares of a split reduction meet in tier 1
+            if quantised and copies == 1.0:
+                e[E_READ + home] += back
+                e[E_WRITE + home] += flow + final
+                e[E_SUMS_HELD] = 1.0
+            else:
+                e[E_READ + home] += back + meet + whole * turn[ENDS]
+                e[E_WRITE + home] += flow + final + final_bytes(o) * turn[ENDS]
+        else:
+            e[E_NETWORK] += flow
+            access = d[D_LEVELS + home * LEVEL_COLUMNS + L_ACCESS]
+            once = flow / copies if d[D_MULTICAST] > 0.0 else flow
+            e[E_READ + home] += once * _waste(o, operand, nest[tiers, 2], nest[tiers, 1], access)
+    e[E_SINGLE] = single
+    e[E_BYPASS] = mode % 2
+    for tier in range(2, tiers + 1):
+        at = E_NEST + (tier - 2) * TIER_COLUMNS
+        e[at + T_M], e[at + T_N], e[at + T_K] = nest[tier, 0], nest[tier, 1], nest[tier, 2]
+        e[at + T_ORDER] = orders[tier]
+
+
+@numba.njit(cache=True)
+def _one_tile(trips, tier, operand):
+    """Whether an operand has a single tile at ``tier`` within a tier-1 tile: what is there when it starts and stays."""
+    for axis in range(3):
+        if axis != OUTSIDE[operand] and trips[tier, axis] > trips[1, axis]:
+            return False
+    return True
+
+
+@numba.njit(cache=True)
+def _keeper(d, tier, operand):
+    """Slot of the tier's level that keeps an operand, -1 if none does."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == tier and (int(d[at + L_KEEPS]) >> operand) & 1:
+            return slot
+    return -1
+
+
+@numba.njit(cache=True)
+def held_bytes(d, o, s, slot, nest, tier):
+    """Bytes of all tiles that an inner level keeps at once."""
+    keeps = int(d[D_LEVELS + slot * LEVEL_COLUMNS + L_KEEPS])
+    total = 0.0
+    for operand in range(3):
+        if (keeps >> operand) & 1:
+            total += tile_bytes(o, s, operand, nest[tier, 0], nest[tier, 1], nest[tier, 2])
+    return total
+
+
+@numba.njit(cache=True)
+def between(d, o, s, nest, tier):
+    """Whether some level of a tier holds its tiles once but not twice, though it is built to."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if (
+            d[at + L_BYTES] > 0.0
+            and d[at + L_TIER] == tier
+            and fits(d, slot, held_bytes(d, o, s, slot, nest, tier)) == 1
+        ):
             return True
     return False
 
 
 @numba.njit(cache=True)
-def accumulator_may_bind(d, w, trips_k):
-    """Whether a held tile's partial sums could take the accumulator longer than the array computes."""
-    if not w[15]:
-        return False
-    return not w[18] or 2.0 * w[12] * (1.0 + trips_k) > d[D_ACC_BPC] * w[1]
+def dram_efficiency(d, run_bytes, write_fraction):
+    """Achieved over peak bandwidth for runs of ``run_bytes`` contiguous bytes, linear in log2(run) and in the share of
+    writes up to the third that the table was made for (:func:`sim.memory.dram.efficiency_table`)."""
+    at = min(max(np.log2(max(run_bytes, 1.0)) - _FIRST_RUN, 0.0), _RUNS - 1.0)
+    low = int(at)
+    part = at - low
+    high = min(low + 1, _RUNS - 1)
+    base = D_EFFICIENCY
+    reads = d[base + 2 * low] * (1.0 - part) + d[base + 2 * high] * part
+    mixed = d[base + 2 * low + 1] * (1.0 - part) + d[base + 2 * high + 1] * part
+    return reads + (mixed - reads) * min(1.0, 3.0 * write_fraction)
 
 
 @numba.njit(cache=True)
-def room(w, buffers, spills, resident_in, resident_out):
-    """Bytes of ``shared`` that the tiles of one mapping take (resident tensors not counted)."""
-    input_tile, weight_tile, output_tile, psum_tile, psum_held = w[6], w[7], w[8], w[9], w[15]
-    need = buffers * weight_tile
-    if not resident_in:
-        need += buffers * input_tile
-    if spills or not psum_held:
-        need += buffers * psum_tile
-    elif not resident_out:
-        need += buffers * output_tile
+def input_dram_bytes(o):
+    """Bytes of inputs that one pass over them fetches from DRAM: distinct elements only (a convolution's patches
+    overlap)."""
+    elements = o[_INPUT_ELEMENTS] if o[_INPUT_ELEMENTS] > 0.0 else o[_M] * o[_K]
+    return o[_BATCH] * elements * o[_ABITS] / 8.0
+
+
+@numba.njit(cache=True)
+def level_room(d, o, s, slot, nest, buffers, sums_held, spills, resident_in, resident_out):
+    """Bytes that a tier-1 level gives to the tiles of one mapping (resident tensors not counted)."""
+    keeps = int(d[D_LEVELS + slot * LEVEL_COLUMNS + L_KEEPS])
+    m, n, k = nest[1, 0], nest[1, 1], nest[1, 2]
+    need = 0.0
+    if (keeps >> WEIGHTS) & 1:
+        need += buffers * tile_bytes(o, s, WEIGHTS, m, n, k)
+    if (keeps >> INPUTS) & 1 and not resident_in:
+        need += buffers * tile_bytes(o, s, INPUTS, m, n, k)
+    if (keeps >> OUTPUTS) & 1:
+        if spills or not sums_held:
+            need += buffers * tile_bytes(o, s, OUTPUTS, m, n, k)
+        elif not resident_out:
+            need += buffers * m * n * o[_OBITS] / 8.0
     return need
-
-
-@numba.njit(cache=True)
-def level_bytes(d, o, s, w, fetches, visits, resident_in, resident_out):
-    """Bytes by level and direction: (shared r, w, weight buffer r, w, input buffer r, w, accumulator r, w, DRAM r, w).
-
-    ``fetches``: times the inputs, and the weights, come from DRAM. ``visits``: times the outputs' partial sums are
-    (reloaded from DRAM, spilled to DRAM, started from zero, finished). A whole op: (f_out - 1, f_out - 1, 1, 1).
-    """
-    batch, m, n, k = o[_BATCH], o[_M], o[_N], o[_K]
-    weight_reads, input_reads, psum_writes = w[10], w[11], w[12]
-    weight_held, input_held, psum_held = w[13], w[14], w[15]
-    input_fill = batch * m * k * o[_ABITS] / 8.0 * fetches[0]
-    weight_fill = batch * s[S_STORED_BYTES] * fetches[1]
-    psums = batch * m * n * o[_PBITS] / 8.0
-    reloaded, spilled = psums * visits[0], psums * visits[1]
-    final = batch * m * n * o[_OBITS] / 8.0 * visits[3]
-    psum_reads = psum_writes - psums * visits[2]
-
-    dram_read = weight_fill + reloaded + (0.0 if resident_in else input_fill)
-    dram_write = spilled + (0.0 if resident_out else final)
-    shared_write = dram_read
-    shared_read = dram_write
-
-    wbuf_read = wbuf_write = 0.0
-    supply = batch * s[S_ARRAY_BYTES] * fetches[1] if weight_held else weight_reads
-    shared_read += supply
-    if d[D_WBUF] > 0.0:
-        wbuf_write, wbuf_read = supply, weight_reads
-    ibuf_read = ibuf_write = 0.0
-    supply = input_fill if input_held else input_reads
-    shared_read += supply
-    if d[D_IBUF] > 0.0:
-        ibuf_write, ibuf_read = supply, input_reads
-    acc_read = acc_write = 0.0
-    if psum_held:
-        acc_write = psum_writes + reloaded
-        acc_read = psum_reads + spilled + psums * visits[3]
-        shared_write += spilled + final
-        shared_read += reloaded
-    else:
-        shared_write += psum_writes + final
-        shared_read += psum_reads + psums * visits[3]
-    return (
-        shared_read,
-        shared_write,
-        wbuf_read,
-        wbuf_write,
-        ibuf_read,
-        ibuf_write,
-        acc_read,
-        acc_write,
-        dram_read,
-        dram_write,
-    )
-
-
-@numba.njit(cache=True)
-def _add_level(cycles, moved, bandwidth, double_buffered):
-    """Cycles after a level has served ``moved`` bytes: hidden behind the rest if double buffered, else on top."""
-    if moved <= 0.0:
-        return cycles
-    busy = moved / bandwidth
-    return max(cycles, busy) if double_buffered else cycles + busy
-
-
-@numba.njit(cache=True)
-def on_chip_cycles(d, w, b):
-    """Cycles after each on-chip level in turn: shared, weight buffer, input buffer, accumulator."""
-    c1 = _add_level(w[1], b[0] + b[1], d[D_SHARED_BPC], d[D_SHARED_DB] > 0.0)
-    c2 = _add_level(c1, b[2] + b[3], d[D_WBUF_BPC], w[16])
-    c3 = _add_level(c2, b[4] + b[5], d[D_IBUF_BPC], w[17])
-    return c1, c2, c3, _add_level(c3, b[6] + b[7], d[D_ACC_BPC], w[18])
-
-
-@numba.njit(cache=True)
-def gemm_cycles(d, o, s, w, b, buffers, reused, reuse, weight_fetches, resident_in, resident_out):
-    """Cycles of the op by the closed form, DRAM latency apart.
-
-    ``reused``: the operand that the innermost loop with more than one trip does not index (0 inputs, 1 weights, 2
-    outputs), ``reuse`` its trips: it moves only every ``reuse``-th tile, in a burst.
-    """
-    tiles, bus = w[0], d[D_DRAM_BPC]
-    busy = on_chip_cycles(d, w, b)[3]
-    load, store = b[8] / bus / tiles, b[9] / bus / tiles
-    weights = o[_BATCH] * s[S_STORED_BYTES] * weight_fetches / bus
-    inputs = 0.0 if resident_in else w[6] / bus
-    share = w[7] / s[S_ROOM_BYTES]
-    first_load = inputs + s[S_STORED_BYTES] * share / bus
-    last_store = 0.0 if resident_out else w[8] / bus
-    bursts = tiles / reuse
-    if reused == 2:
-        extra = b[9] / bus
-    elif reused == 1:
-        extra = weights
-    else:
-        extra = max(0.0, b[8] / bus - weights)
-    calm_bus = load + store - extra / tiles
-    burst_bus = calm_bus + extra / bursts
-    return uneven(tiles, load, busy / tiles, store, w[2], buffers, first_load + last_store, bursts, burst_bus)

@@ -7,7 +7,7 @@ import pytest
 
 from accel_models import accelerator, names
 from sim.cost.area import area, feasible
-from sim.cost.energy import COMPONENTS, energy, leakage_mw, prices
+from sim.cost.energy import components, energy, leakage_mw, prices
 from sim.cost.labels import labels
 from sim.counts import ACTIONS
 from sim.designs import Designs
@@ -47,7 +47,7 @@ def test_prices_by_hand():
     price = {action: float(pj[0]) for action, pj in prices(one(DENSE)).items()}
     assert price["macs"] == pytest.approx(0.086009 + 0.022791 + 0.0312563 * 40 / 32)  # sum and input registers
     assert price["idle_pe_cycles"] == pytest.approx(0.1 * price["macs"])
-    assert price["shared_read_bytes"] == pytest.approx(np.sqrt(14.14 * 13.365) / 16)
+    assert price["level0_read_bytes"] == pytest.approx(np.sqrt(14.14 * 13.365) / 16)
     assert price["dram_read_bytes"] == 64
     assert price["front_end_ops"] == price["scatter_ops"] == 0
 
@@ -69,7 +69,8 @@ def test_every_action_has_a_price_and_every_level_that_is_missing_has_none():
         assert pj.shape == (5,)
         assert (pj >= 0).all()
         assert np.isfinite(pj).all()
-    assert price["weight_buffer_read_bytes"][4] == area(designs)["weight_buffer"][4] == 0
+    buffer = designs.levels.index("weight_buffer")
+    assert price[f"level{buffer}_read_bytes"][4] == area(designs)["weight_buffer"][4] == 0
     assert (price["macs"] > 0).all()
 
 
@@ -80,7 +81,7 @@ def test_energy_is_the_sum_of_its_parts(shape):
     counts = {action: random.integers(0, 1000, shape).astype(float) for action in ACTIONS}
     cycles = random.integers(1, 1000, shape).astype(float)
     found = energy(designs, counts, cycles)
-    assert tuple(found) == COMPONENTS
+    assert tuple(found) == components(designs.levels)
     flat = [c.reshape(4, -1) for c in (*counts.values(), cycles)]
     wanted = sum(c * prices(designs)[a][:, None] for a, c in zip(counts, flat[:-1], strict=True))
     power_mw = leakage_mw(designs) + designs["dram.background_mw"]
@@ -200,4 +201,4 @@ def test_a_hundred_thousand_designs_in_one_call():
     designs = Designs.from_grid(DENSE, {"memory.shared.capacity_kib": [64.0, 512.0]})
     many = designs.take(np.arange(100_000) % 2)
     assert sum(area(many).values())[:2] == pytest.approx(sum(area(designs).values()))
-    assert prices(many)["shared_read_bytes"][:2] == pytest.approx(prices(designs)["shared_read_bytes"])
+    assert prices(many)["level0_read_bytes"][:2] == pytest.approx(prices(designs)["level0_read_bytes"])

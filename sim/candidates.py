@@ -1,0 +1,460 @@
+"""The candidate mappings of one op on one machine's geometry, as a table: what each costs, and a bound on its time.
+
+A row is a tier-1 tiling, a loop order and a split over arrays. Its bound needs no inner mapping: the array's cycles
+with
+uncut tiles, DRAM bytes and ends, the least that the outermost level can see. Inner mappings (tiers 2 and on) are found
+once a row is wanted, and kept when no other of the row beats them in every count; so they serve any bandwidth and any
+objective. Geometry is everything but rates (:data:`sim.designs.RATES`): designs that differ in rates share the table.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sim.designs import (
+    D_COUNT,
+    D_HOME,
+    D_KIND,
+    D_LEVELS,
+    D_ORIENTATION,
+    D_ROWS,
+    D_SPLIT,
+    D_TIERS,
+    L_BYTES,
+    L_DOUBLE,
+    L_KEEPS,
+    L_TIER,
+    LEVEL_COLUMNS,
+)
+from sim.mapping import (
+    CUTS,
+    GRAIN,
+    INNERMOST,
+    LARGEST_LADDER,
+    SMALLEST_STREAM_TILE,
+    SMALLEST_TILE,
+    inner_tile,
+    innermost_reuse,
+    ladder,
+    refetch,
+    sum_distance,
+)
+from sim.memory.on_chip import X_ENDS, X_HOME, X_LOAD, X_READ, X_STORE, X_WEIGHTS, X_WRITE
+from sim.memory.traffic import (
+    E_ARRAY,
+    E_NEST,
+    E_NETWORK,
+    E_READ,
+    E_SINGLE,
+    E_SUMS_HELD,
+    ENTRY_COLUMNS,
+    INPUTS,
+    MODES,
+    OUTPUTS,
+    S_GRAIN,
+    S_STORED_BYTES,
+    SINGLE_USE,
+    WEIGHTS,
+    WHOLE_OP,
+    array_work,
+    between,
+    dram_efficiency,
+    final_bytes,
+    inner_flow,
+    input_dram_bytes,
+    level_room,
+    whole_bytes,
+)
+from sim.spec import MAX_LEVELS, MAX_TIERS
+from sim.trace import position
+
+_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
+_ABITS, _OBITS = position("activation_bits"), position("output_bits")
+_LIVE_IN, _LIVE_OUT, _WRITE, _KIND = (position(c) for c in ("live_in_bytes", "live_out_bytes", "write_bytes", "kind"))
+
+STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
+
+# What bounds a row, one array a column so that a bound is a pass over contiguous memory. "Effective" bytes are bytes
+# over DRAM efficiency.
+(
+    B_ARRAY,  # array cycles with uncut tiles, less what an early tail may save
+    B_TILE,  # array cycles of one tile, and the drain
+    B_FIXED,  # effective DRAM bytes of weights and spilled sums
+    B_IN,
+    B_OUT,
+    B_ENDS,  # effective bytes of the first weights
+    B_END_IN,
+    B_END_OUT,
+    B_STORE,  # effective bytes stored a tile
+    B_STORE_OUT,
+    B_HOME,  # least bytes through the outermost level, and how many more with inputs and outputs from DRAM
+    B_HOME_IN,
+    B_HOME_OUT,
+    B_RAW,  # DRAM bytes as they are
+    B_RAW_IN,
+    B_RAW_OUT,
+    B_REACH,  # [STATES]: 0 where the row may fit in a residency, inf where it cannot
+) = range(17)
+BOUND_COLUMNS = B_REACH + STATES
+# The rest of a row
+(
+    R_M,
+    R_N,
+    R_K,
+    R_ORDER,
+    R_SPLIT_M,
+    R_SPLIT_N,
+    R_SPLIT_K,
+    R_TILES,
+    R_REUSED,
+    R_REUSE,
+    R_SPILLS,
+    R_DISTANCE,
+    R_IN_EFF,
+    R_OUT_EFF,
+    R_WEIGHT_EFF,
+    R_SPILLED,  # bytes of partial sums that leave, each way
+    R_IN,
+    R_OUT,
+    R_WEIGHTS,
+) = range(19)
+ROW_COLUMNS = 19
+
+
+@numba.njit(cache=True)
+def carried_bytes(o):
+    """Activations that outlive the op besides its own output (the residual stream, say)."""
+    own = o[_WRITE] if o[_KIND] == 1.0 else final_bytes(o)
+    return max(0.0, o[_LIVE_OUT] - own)
+
+
+@numba.njit(cache=True)
+def reserved_bytes(o, state):
+    """Bytes of the level that keeps activations held by resident tensors while the op runs."""
+    resident_in, resident_out = state & 1, state >> 1
+    total = 0.0
+    if resident_in:
+        total += o[_LIVE_IN]
+    if resident_out:
+        total += max(0.0, o[_LIVE_OUT] - (carried_bytes(o) if resident_in else 0.0))
+    return total
+
+
+@numba.njit(cache=True)
+def overflow(d, o, s, home, nest, sums_held, distance, spills, state, buffers):
+    """Bytes by which a tier-1 level is exceeded (at most 0: it fits), and the slot that is; inf where partial sums come
+    back sooner than ``buffers`` allow."""
+    if spills and distance <= buffers:
+        return np.inf, 0
+    if state > 0 and home < 0:
+        return np.inf, 0
+    worst, where = -np.inf, 0
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0:
+            need = level_room(d, o, s, slot, nest, buffers, sums_held, spills, (state & 1) > 0, state > 1)
+            if slot == home:
+                need += reserved_bytes(o, state)
+            if need - d[at + L_BYTES] > worst:
+                worst, where = need - d[at + L_BYTES], slot
+    return worst, where
+
+
+@numba.njit(cache=True)
+def outermost(d):
+    """Slot of the outermost level."""
+    slot = 0
+    while d[D_LEVELS + slot * LEVEL_COLUMNS + L_BYTES] <= 0.0:
+        slot += 1
+    return slot
+
+
+@numba.njit(cache=True)
+def most_buffers(d):
+    """Tiles that tier 1 can have in flight: two if all its levels are double buffered."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0 and d[at + L_DOUBLE] == 0.0:
+            return 1
+    return 2
+
+
+@numba.njit(cache=True)
+def grains(d, s):
+    """Multiples in which tiles of N and of K are cut: whole lane groups and whole barriers, or the common grain."""
+    if d[D_KIND] == 0.0:
+        return float(GRAIN), max(float(GRAIN), s[S_GRAIN])
+    return (d[D_ROWS], s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (s[S_GRAIN], d[D_ROWS])
+
+
+@numba.njit(cache=True)
+def sums_can_stay(d):
+    """Whether some level inside tier 1 keeps outputs at all."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0 and (int(d[at + L_KEEPS]) >> OUTPUTS) & 1:
+            return True
+    return False
+
+
+@numba.njit(cache=True)
+def splits(d, out):
+    """Ways to split an op over the arrays: all along one axis, or (m, n) as near to square as factors allow."""
+    count, only = d[D_COUNT], int(d[D_SPLIT])
+    if count == 1.0:
+        out[0, :] = 1.0
+        return 1
+    found = 0
+    for axis in range(3):
+        if only in (0, axis + 1):
+            out[found, :] = 1.0
+            out[found, axis] = count
+            found += 1
+    if only == 0:
+        side = np.floor(np.sqrt(count))
+        while count % side != 0.0:
+            side -= 1.0
+        if side > 1.0:
+            out[found, 0], out[found, 1], out[found, 2] = side, count / side, 1.0
+            found += 1
+    return found
+
+
+@numba.njit(cache=True)
+def build(d, o, s, slow):
+    """(bounds [BOUND_COLUMNS, rows], rows [rows, ROW_COLUMNS], least overflow bytes and its slot by state [STATES, 2])
+    of an op. Only rows that fit in some residency are kept."""
+    m, n, k = o[_M], o[_N], o[_K]
+    sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
+    grain_n, grain_k = grains(d, s)
+    count_m = ladder(m, SMALLEST_STREAM_TILE, GRAIN, sizes_m)
+    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, sizes_n)
+    count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
+    ways = np.ones((4, 3))
+    many = splits(d, ways)
+    most = count_m * count_n * count_k * 3 * many
+    bounds, rows = np.empty((BOUND_COLUMNS, most)), np.empty((most, ROW_COLUMNS))
+    short = np.full((STATES, 2), np.inf)
+    nest = np.zeros((MAX_TIERS + 1, 3))
+    trips = np.ones((MAX_TIERS + 1, 3))
+    orders = np.zeros(MAX_TIERS + 1, dtype=np.int64)
+    found = 0
+    for im in range(count_m):
+        for i_n in range(count_n):
+            for ik in range(count_k):
+                nest[1, 0], nest[1, 1], nest[1, 2] = sizes_m[im], sizes_n[i_n], sizes_k[ik]
+                for way in range(many):
+                    found = add_rows(d, o, s, slow, nest, ways[way], trips, orders, short, bounds, rows, found)
+    return bounds[:, :found].copy(), rows[:found].copy(), short
+
+
+@numba.njit(cache=True)
+def add_rows(d, o, s, slow, nest, split, trips, orders, short, bounds, rows, found):
+    """Append the loop orders of one tier-1 tiling that may fit; returns how many rows there are then."""
+    tm, tn, tk = nest[1, 0], nest[1, 1], nest[1, 2]
+    if (split[0] > 1.0 and tm < split[0]) or (split[1] > 1.0 and tn < split[1]) or (split[2] > 1.0 and tk < split[2]):
+        return found
+    trips[1, 0], trips[1, 1], trips[1, 2] = np.ceil(o[_M] / tm), np.ceil(o[_N] / tn), np.ceil(o[_K] / tk)
+    cut = (trips[1, 0] > 1.0) + (trips[1, 1] > 1.0) + (trips[1, 2] > 1.0)
+    states = 0
+    held = sums_can_stay(d)
+    for state in range(STATES):
+        over, slot = overflow(d, o, s, int(d[D_HOME]), nest, held, np.inf, False, state, 1)
+        if over <= 0.0:
+            states |= 1 << state
+        elif over < short[state, 0]:
+            short[state, 0], short[state, 1] = over, slot
+    if states == 0:
+        return found
+    work = array_work(d, o, s, split, slow, np.ceil(tm / split[0]), np.ceil(tn / split[1]), np.ceil(tk / split[2]))
+    for axis in range(3):
+        if trips[1, axis] <= 1.0 and not (cut == 0 and axis == 2):
+            continue
+        orders[1] = INNERMOST[axis]
+        add_row(d, o, s, nest, split, trips, orders, work, states, bounds[:, found], rows[found])
+        found += 1
+    return found
+
+
+@numba.njit(cache=True)
+def add_row(d, o, s, nest, split, trips, orders, work, states, b, r):
+    """One row: ``b`` [BOUND_COLUMNS] and ``r`` [ROW_COLUMNS]."""
+    tm, tn, tk = nest[1, 0], nest[1, 1], nest[1, 2]
+    batch = o[_BATCH]
+    tiles = batch * trips[1, 0] * trips[1, 1] * trips[1, 2]
+    f_in, f_weight, f_out = refetch(trips, orders, 1, 0), refetch(trips, orders, 1, 1), refetch(trips, orders, 1, 2)
+    distance = sum_distance(trips, orders)
+    reused, reuse = innermost_reuse(trips, orders)
+    spilled = whole_bytes(o, s, OUTPUTS) * (f_out - 1.0)
+    weights, inputs, final = batch * s[S_STORED_BYTES] * f_weight, input_dram_bytes(o) * f_in, final_bytes(o)
+    writes = (spilled + final) / (weights + inputs + final + 2.0 * spilled)
+    weight_tile = s[S_STORED_BYTES] * (tn * tk) / (o[_N] * o[_K])
+    in_run = tk * o[_ABITS] / 8.0 * (tm if tk >= o[_K] else 1.0)
+    out_run = tn * o[_OBITS] / 8.0 * (tm if tn >= o[_N] else 1.0)
+    weight_eff = dram_efficiency(d, weight_tile, writes)
+    in_eff, out_eff = dram_efficiency(d, in_run, writes), dram_efficiency(d, out_run, writes)
+    first_in = input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
+    array, drain = batch * work[0], work[1]
+    b[B_ARRAY] = array + min(drain, 0.0)
+    b[B_TILE] = array / tiles + min(drain, 0.0)
+    b[B_FIXED] = weights / weight_eff + 2.0 * spilled / out_eff
+    b[B_IN], b[B_OUT] = inputs / in_eff, final / out_eff
+    b[B_ENDS], b[B_END_IN] = weight_tile / weight_eff, first_in / in_eff
+    b[B_END_OUT] = tm * tn * o[_OBITS] / 8.0 / out_eff
+    b[B_STORE], b[B_STORE_OUT] = spilled / out_eff / tiles, final / out_eff / tiles
+    b[B_HOME] = b[B_HOME_IN] = b[B_HOME_OUT] = 0.0
+    keeps = int(d[D_LEVELS + outermost(d) * LEVEL_COLUMNS + L_KEEPS])
+    if (keeps >> WEIGHTS) & 1:
+        b[B_HOME] += weights + whole_bytes(o, s, WEIGHTS) * f_weight
+    if (keeps >> INPUTS) & 1:
+        b[B_HOME] += whole_bytes(o, s, INPUTS) * f_in
+        b[B_HOME_IN] = inputs
+    if (keeps >> OUTPUTS) & 1:
+        b[B_HOME] += final + 2.0 * spilled
+        b[B_HOME_OUT] = final
+    b[B_RAW], b[B_RAW_IN], b[B_RAW_OUT] = weights + 2.0 * spilled, inputs, final
+    r[R_M], r[R_N], r[R_K], r[R_ORDER] = tm, tn, tk, orders[1]
+    r[R_SPLIT_M], r[R_SPLIT_N], r[R_SPLIT_K] = split[0], split[1], split[2]
+    r[R_TILES], r[R_REUSED], r[R_REUSE] = tiles, reused, reuse
+    for state in range(STATES):
+        b[B_REACH + state] = 0.0 if (states >> state) & 1 else np.inf
+    r[R_SPILLS], r[R_DISTANCE] = (1.0 if f_out > 1.0 else 0.0), distance
+    r[R_IN_EFF], r[R_OUT_EFF], r[R_WEIGHT_EFF] = in_eff, out_eff, weight_eff
+    r[R_SPILLED], r[R_IN], r[R_OUT], r[R_WEIGHTS] = spilled, inputs, final, weights
+
+
+@numba.njit(cache=True)
+def dram_part(d, b, r, state, x):
+    """Fill ``x`` [DRAM_COLUMNS]: a row's DRAM traffic in a residency, and what tier 1 reads and writes for it."""
+    inputs = 0.0 if state & 1 else r[R_IN]
+    final = 0.0 if state > 1 else r[R_OUT]
+    spilled = r[R_SPILLED]
+    x[:] = 0.0
+    x[X_READ], x[X_WRITE] = r[R_WEIGHTS] + inputs + spilled, final + spilled
+    x[X_WEIGHTS] = r[R_WEIGHTS] / r[R_WEIGHT_EFF]
+    x[X_STORE] = (final + spilled) / r[R_OUT_EFF]
+    x[X_LOAD] = x[X_WEIGHTS] + inputs / r[R_IN_EFF] + spilled / r[R_OUT_EFF]
+    x[X_ENDS] = b[B_ENDS] + (0.0 if state & 1 else b[B_END_IN]) + (0.0 if state > 1 else b[B_END_OUT])
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0:
+            keeps = int(d[at + L_KEEPS])
+            read, write = X_HOME + 2 * slot, X_HOME + 2 * slot + 1
+            if (keeps >> INPUTS) & 1:
+                x[write] += inputs
+            if (keeps >> WEIGHTS) & 1:
+                x[write] += r[R_WEIGHTS]
+            if (keeps >> OUTPUTS) & 1:
+                x[write] += spilled
+                x[read] += final + spilled
+
+
+@numba.njit(cache=True)
+def inner_mappings(d, o, s, slow, r, pool, used):
+    """Append to ``pool`` [room, ENTRY_COLUMNS] every inner mapping of row ``r`` that no other of them beats in all
+    counts, from ``used`` on. Returns (the pool, moved to a larger one if need be; how many entries there are)."""
+    tiers = int(d[D_TIERS])
+    grain_n, grain_k = grains(d, s)
+    split = r[R_SPLIT_M : R_SPLIT_K + 1]
+    nest = np.zeros((MAX_TIERS + 1, 3))
+    trips = np.ones((MAX_TIERS + 1, 3))
+    orders = np.zeros(MAX_TIERS + 1, dtype=np.int64)
+    at = np.zeros(MAX_TIERS + 1, dtype=np.int64)
+    e = np.empty(ENTRY_COLUMNS)
+    sizes = (o[_M], o[_N], o[_K])
+    for axis in range(3):
+        nest[1, axis] = r[R_M + axis]
+        trips[1, axis] = np.ceil(sizes[axis] / nest[1, axis])
+    orders[1] = int(r[R_ORDER])
+    start = used
+    tier = 2
+    at[2] = 0
+    while tier >= 2:
+        if tier > tiers:
+            if len(pool) < used + MODES:
+                larger = np.empty((2 * len(pool) + MODES, ENTRY_COLUMNS))
+                larger[:used] = pool[:used]
+                pool = larger
+            used = _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e)
+            tier -= 1
+            at[tier] += 1
+            continue
+        if at[tier] >= len(CUTS):
+            tier -= 1
+            at[tier] += 1
+            continue
+        if _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain_n, grain_k):
+            tier += 1
+            if tier <= tiers:
+                at[tier] = 0
+        else:
+            at[tier] += 1
+    return pool, used
+
+
+@numba.njit(cache=True)
+def _cut(sizes, split, nest, trips, orders, tier, cut, grain_n, grain_k):
+    """Set a tier's tile to a cut of its parent's; False if that is no candidate."""
+    for axis in range(3):
+        parent = nest[tier - 1, axis]
+        if tier == 2:
+            parent = np.ceil(parent / split[axis])
+        grain = (float(GRAIN), grain_n, grain_k)[axis]
+        tile = inner_tile(parent, cut[axis], trips[tier - 1, axis] <= 1.0, grain)
+        if tile <= 0.0:
+            return False
+        nest[tier, axis] = tile
+        share = np.ceil(sizes[axis] / split[axis])
+        trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / tile))
+    orders[tier] = int(cut[3])
+    return True
+
+
+@numba.njit(cache=True)
+def _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e):
+    """Enter the modes of one inner mapping into the pool's Pareto set ``start..used``."""
+    tiers = int(d[D_TIERS])
+    if tiers == 1:
+        share = (np.ceil(nest[1, 0] / split[0]), np.ceil(nest[1, 1] / split[1]), np.ceil(nest[1, 2] / split[2]))
+        work = array_work(d, o, s, split, slow, share[0], share[1], share[2])
+    else:
+        work = array_work(d, o, s, split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
+    squeezed = False
+    for tier in range(2, tiers + 1):
+        squeezed = squeezed or between(d, o, s, nest, tier)
+    for mode in range(MODES if squeezed else SINGLE_USE):
+        if mode % 2 == 1 and not sums_can_stay(d):
+            continue
+        inner_flow(d, o, s, nest, trips, orders, split, work, mode, WHOLE_OP, e)
+        used = _insert(e, pool, start, used)
+    return used
+
+
+@numba.njit(cache=True)
+def _insert(e, pool, start, used):
+    """Keep ``e`` if no entry beats it, and drop the entries that it beats; returns the new end."""
+    for i in range(start, used):
+        if _beats(pool[i], e):
+            return used
+    kept = start
+    for i in range(start, used):
+        if not _beats(e, pool[i]):
+            if kept != i:
+                pool[kept] = pool[i]
+            kept += 1
+    pool[kept] = e
+    return kept + 1
+
+
+@numba.njit(cache=True)
+def _beats(a, b):
+    """Whether entry ``a`` is nowhere worse than ``b``: cycles, drain, bytes, levels used singly, room for sums."""
+    if a[E_ARRAY] > b[E_ARRAY] or a[E_ARRAY + 1] > b[E_ARRAY + 1] or a[E_NETWORK] > b[E_NETWORK]:
+        return False
+    if a[E_SUMS_HELD] < b[E_SUMS_HELD] or int(a[E_SINGLE]) & ~int(b[E_SINGLE]):
+        return False
+    for i in range(E_READ, E_NEST):
+        if a[i] > b[i]:
+            return False
+    return True

@@ -1,0 +1,85 @@
+"""Cycles of an op at one mapping: the array, every on-chip level, the network and DRAM (``physics.md`` §3)."""
+
+from __future__ import annotations
+
+import numba
+
+from sim.designs import (
+    D_COUNT,
+    D_DRAM_BPC,
+    D_LEVELS,
+    D_NETWORK_BPC,
+    L_BYTES,
+    L_DOUBLE,
+    L_READ_BPC,
+    L_TIER,
+    L_WRITE_BPC,
+    LEVEL_COLUMNS,
+)
+from sim.memory.schedule import uneven
+from sim.memory.traffic import E_ARRAY, E_DRAIN, E_NETWORK, E_READ, E_SINGLE, E_WRITE
+from sim.spec import MAX_LEVELS
+
+# DRAM traffic of one mapping in one residency
+(
+    X_READ,  # bytes
+    X_WRITE,
+    X_LOAD,  # bytes over efficiency: what they cost of the peak bandwidth
+    X_STORE,
+    X_WEIGHTS,  # the weights' part of X_LOAD
+    X_ENDS,  # first load and last store, the same way
+) = range(6)
+X_HOME = 6  # [levels, (read, write)]: what tier 1 reads and writes for DRAM's sake
+DRAM_COLUMNS = X_HOME + 2 * MAX_LEVELS
+
+
+@numba.njit(cache=True)
+def level_cycles(d, slot, read, write):
+    """Cycles a level needs for its bytes; buffers that every array owns serve them all at once."""
+    at = D_LEVELS + slot * LEVEL_COLUMNS
+    copies = d[D_COUNT] if d[at + L_TIER] > 1.0 else 1.0
+    if d[at + L_WRITE_BPC] > 0.0:
+        return max(read / d[at + L_READ_BPC], write / d[at + L_WRITE_BPC]) / copies
+    return (read + write) / d[at + L_READ_BPC] / copies
+
+
+@numba.njit(cache=True)
+def busy_cycles(d, e, x, steps):
+    """Cycles after the array, each level and the network in turn, written to ``steps`` [levels + 2]: a double-buffered
+    level hides behind the rest, another adds to it. Returns the last."""
+    cycles = e[E_ARRAY]
+    steps[0] = cycles
+    single = int(e[E_SINGLE])
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0:
+            read, write = e[E_READ + slot] + x[X_HOME + 2 * slot], e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1]
+            if read + write > 0.0:
+                busy = level_cycles(d, slot, read, write)
+                hidden = d[at + L_DOUBLE] > 0.0 and not (single >> slot) & 1
+                cycles = max(cycles, busy) if hidden else cycles + busy
+        steps[slot + 1] = cycles
+    cycles = max(cycles, e[E_NETWORK] / d[D_NETWORK_BPC])
+    steps[MAX_LEVELS + 1] = cycles
+    return cycles
+
+
+@numba.njit(cache=True)
+def op_cycles(d, busy, e, x, tiles, buffers, reused, reuse):
+    """Cycles of the op by the closed form, DRAM latency apart.
+
+    ``reused``: the operand that the innermost loop with more than one trip does not index (0 inputs, 1 weights, 2
+    outputs), ``reuse`` its trips: it moves only every ``reuse``-th tile, in a burst.
+    """
+    bus = d[D_DRAM_BPC]
+    load, store = x[X_LOAD] / bus / tiles, x[X_STORE] / bus / tiles
+    bursts = tiles / reuse
+    if reused == 2:
+        extra = x[X_STORE] / bus
+    elif reused == 1:
+        extra = x[X_WEIGHTS] / bus
+    else:
+        extra = max(0.0, x[X_LOAD] - x[X_WEIGHTS]) / bus
+    calm_bus = load + store - extra / tiles
+    burst_bus = calm_bus + extra / bursts
+    return uneven(tiles, load, busy / tiles, store, e[E_DRAIN], buffers, x[X_ENDS] / bus, bursts, burst_bus)

@@ -1,0 +1,26 @@
+"""Prices as the search kernels read them: pJ of a cycle that passes, of a DRAM byte, of a network byte, of levels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost.energy import leakage_mw, prices
+from sim.designs import Designs
+from sim.search import P_CYCLE, P_DRAM, P_LEVEL, P_NETWORK, PRICE_COLUMNS
+
+
+def price_table(designs: Designs) -> NDArray[np.float64]:
+    """[designs, PRICE_COLUMNS]. A cycle costs every PE its idle energy (a MAC's own energy comes on top and no mapping
+    changes it), leakage and DRAM background power."""
+    found = prices(designs)
+    out = np.zeros((len(designs), PRICE_COLUMNS))
+    elements = designs["array.rows"] * designs["array.cols"] * designs["array.count"]
+    power_mw = leakage_mw(designs) + designs["dram.background_mw"]
+    out[:, P_CYCLE] = elements * found["idle_pe_cycles"] + power_mw / designs["clock_ghz"]
+    out[:, P_DRAM] = found["dram_read_bytes"]
+    out[:, P_NETWORK] = found["network_bytes"]
+    for slot in range(len(designs.levels)):
+        out[:, P_LEVEL + 2 * slot] = found[f"level{slot}_read_bytes"]
+        out[:, P_LEVEL + 2 * slot + 1] = found[f"level{slot}_write_bytes"]
+    return out

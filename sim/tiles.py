@@ -1,0 +1,178 @@
+"""Every tier-1 tile of an op at its true size: what it loads, computes and stores, in the order of its mapping."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from sim.account import C_COMPUTE, C_EDGE, C_FILL, C_IMBALANCE, C_LEVEL, C_NETWORK
+from sim.designs import D_DRAM_BPC, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
+from sim.mapping import _AXES, T_ORDER, TIER_COLUMNS, refetch, sum_distance
+from sim.memory.on_chip import DRAM_COLUMNS, X_HOME, busy_cycles
+from sim.memory.traffic import (
+    CAME,
+    E_ARRAY,
+    E_DRAIN,
+    E_EDGE,
+    E_IDEAL,
+    E_UNFILLED,
+    ENDS,
+    ENTRY_COLUMNS,
+    GOES,
+    INPUTS,
+    OUTPUTS,
+    S_ARRAY_BYTES,
+    S_CUT_PASS,
+    S_NONZEROS,
+    S_PACKED_K,
+    S_PASS,
+    S_ROOM_BYTES,
+    S_STORED_BYTES,
+    SINGLE_USE,
+    STARTS,
+    STAYS_INPUTS,
+    STAYS_WEIGHTS,
+    WEIGHTS,
+    array_work,
+    dram_efficiency,
+    final_bytes,
+    inner_flow,
+    input_dram_bytes,
+    whole_bytes,
+)
+from sim.search import M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_K, M_SPLIT_M
+from sim.spec import MAX_LEVELS, MAX_TIERS
+from sim.trace import position
+
+_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
+_WBITS, _ABITS, _OBITS, _INPUT_ELEMENTS = (
+    position(c) for c in ("weight_bits", "activation_bits", "output_bits", "input_elements")
+)
+
+G_NONZEROS, G_PASS, G_CUT_PASS = range(3)
+"""Columns of a weight-tile table [tiles along N, tiles along K, 3]: nonzeros, lane cycles uncut and cut."""
+LOAD_WEIGHTS, LOAD_INPUTS, COMPUTE, STORE = range(4)
+
+
+@numba.njit(cache=True)
+def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
+    """[tiles, 4] cycles of every tile in order: load weights, load the rest, compute (array and on-chip levels), store;
+    and the drain. Adds each tile's causes to ``out`` [N_COLUMNS]. ``weights``: see :data:`G_PASS`; ``writes``: share of
+    DRAM bytes that are written, which sets its efficiency."""
+    tiers = int(d[D_TIERS])
+    sizes = (o[_M], o[_N], o[_K])
+    split = mapping[M_SPLIT_M : M_SPLIT_K + 1]
+    mode = int(mapping[M_BYPASS]) + (SINGLE_USE if mapping[M_SINGLE] > 0.0 else 0)
+    tile, counts = np.empty(3), np.empty(3, dtype=np.int64)
+    whole_trips = np.ones((MAX_TIERS + 1, 3))
+    orders = np.zeros(MAX_TIERS + 1, dtype=np.int64)
+    for tier in range(1, tiers + 1):
+        orders[tier] = int(mapping[M_NEST + (tier - 1) * TIER_COLUMNS + T_ORDER])
+    for axis in range(3):
+        tile[axis] = mapping[M_NEST + axis]
+        counts[axis] = int(np.ceil(sizes[axis] / tile[axis]))
+        whole_trips[1, axis] = counts[axis]
+    spills = refetch(whole_trips, orders, 1, OUTPUTS) > 1.0 and sum_distance(whole_trips, orders) > 0.0
+    each = counts[0] * counts[1] * counts[2]
+    total = int(o[_BATCH]) * each
+    times = np.zeros((total, 4))
+    resident_in, resident_out = (state & 1) > 0, state > 1
+    part, own = o.copy(), s.copy()
+    part[_BATCH] = 1.0
+    nest, trips = np.zeros((MAX_TIERS + 1, 3)), np.ones((MAX_TIERS + 1, 3))
+    e, x, steps, turn = np.empty(ENTRY_COLUMNS), np.zeros(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros(6)
+    at = np.zeros((3, 3), dtype=np.int64)  # tile indices before, now, after
+    drain = 0.0
+    for i in range(total):
+        for step in range(3):
+            place = (i + step - 1) % each
+            for turned in range(2, -1, -1):
+                axis = _AXES[orders[1], turned]
+                at[step, axis] = place % counts[axis]
+                place //= counts[axis]
+        begins, closes = i % each == 0, i % each == each - 1
+        for axis in range(3):
+            nest[1, axis] = min(tile[axis], sizes[axis] - at[1, axis] * tile[axis])
+        m, n, k = nest[1, 0], nest[1, 1], nest[1, 2]
+        for tier in range(2, tiers + 1):
+            for axis in range(3):
+                share = np.ceil(nest[1, axis] / split[axis])
+                nest[tier, axis] = min(mapping[M_NEST + (tier - 1) * TIER_COLUMNS + axis], share)
+                trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / nest[tier, axis]))
+        turn[STAYS_INPUTS] = _same(at, 0, 0, 2, begins)
+        turn[STAYS_WEIGHTS] = _same(at, 0, 1, 2, begins)
+        turn[CAME] = _same(at, 0, 0, 1, begins)
+        turn[GOES] = _same(at, 2, 0, 1, closes)
+        turn[STARTS] = 1.0 if at[1, 2] == 0 else 0.0
+        turn[ENDS] = 1.0 if at[1, 2] == counts[2] - 1 else 0.0
+        area = n * k / (sizes[1] * sizes[2])
+        _own_weights(s, own, weights[at[1, 1], at[1, 2]], area, o)
+        own[S_PACKED_K] = np.ceil(k * s[S_PACKED_K] / sizes[2])
+        part[_M], part[_N], part[_K] = m, n, k
+        part[_INPUT_ELEMENTS] = o[_INPUT_ELEMENTS] * (m * k) / (sizes[0] * sizes[2])
+        last = nest[tiers] if tiers > 1 else np.ceil(nest[1] / split)
+        work = array_work(d, part, own, split, slow, last[0], last[1], last[2])
+        inner_flow(d, part, own, nest, trips, orders, split, work, mode, turn, e)
+        _dram(d, part, own, turn, spills, resident_in, resident_out, sizes, writes, x, times[i])
+        times[i, COMPUTE] = busy_cycles(d, e, x, steps)
+        out[C_COMPUTE] += e[E_IDEAL]
+        out[C_EDGE] += e[E_EDGE] - e[E_IDEAL]
+        out[C_IMBALANCE] += e[E_UNFILLED] - e[E_EDGE]
+        out[C_FILL] += e[E_ARRAY] - e[E_UNFILLED]
+        for slot in range(MAX_LEVELS):
+            out[C_LEVEL + slot] += steps[slot + 1] - steps[slot]
+        out[C_NETWORK] += steps[MAX_LEVELS + 1] - steps[MAX_LEVELS]
+        drain = e[E_DRAIN]
+    return times, drain
+
+
+@numba.njit(cache=True)
+def _same(at, other, a, b, alone):
+    """1 if the tile before (or after) has the same indices along two axes, 0 if not or if there is none."""
+    return 1.0 if not alone and at[other, a] == at[1, a] and at[other, b] == at[1, b] else 0.0
+
+
+@numba.njit(cache=True)
+def _own_weights(s, own, found, area, o):
+    """A tile's own share of the op's weights: nonzeros and lane cycles as counted, values by nonzeros and metadata by
+    area where the store is compressed, everything by area where it is not."""
+    own[S_NONZEROS], own[S_PASS], own[S_CUT_PASS] = found[G_NONZEROS], found[G_PASS], found[G_CUT_PASS]
+    own[S_ROOM_BYTES] = s[S_ROOM_BYTES] * area
+    share = area
+    dense = s[S_ROOM_BYTES]
+    if s[S_ARRAY_BYTES] < dense and s[S_NONZEROS] > 0.0 and s[S_PACKED_K] == o[_K]:
+        values = s[S_NONZEROS] * o[_WBITS] / 8.0
+        share = (values * found[G_NONZEROS] / s[S_NONZEROS] + (s[S_ARRAY_BYTES] - values) * area) / s[S_ARRAY_BYTES]
+    own[S_ARRAY_BYTES] = s[S_ARRAY_BYTES] * share
+    own[S_STORED_BYTES] = s[S_STORED_BYTES] * share
+
+
+@numba.njit(cache=True)
+def _dram(d, part, own, turn, spills, resident_in, resident_out, sizes, writes, x, times):
+    """One tile's DRAM cycles into ``times`` and what tier 1 reads and writes for them into ``x``."""
+    m, n, k = part[_M], part[_N], part[_K]
+    weights = 0.0 if turn[STAYS_WEIGHTS] > 0.0 else own[S_STORED_BYTES]
+    inputs = 0.0 if resident_in or turn[STAYS_INPUTS] > 0.0 else input_dram_bytes(part)
+    sums = whole_bytes(part, own, OUTPUTS)
+    reload = sums if spills and turn[STARTS] == 0.0 and turn[CAME] == 0.0 else 0.0
+    spill = sums if spills and turn[ENDS] == 0.0 and turn[GOES] == 0.0 else 0.0
+    final = 0.0 if resident_out else final_bytes(part) * turn[ENDS]
+    bus = d[D_DRAM_BPC]
+    in_run = k * part[_ABITS] / 8.0 * (m if k >= sizes[2] else 1.0)
+    out_run = n * part[_OBITS] / 8.0 * (m if n >= sizes[1] else 1.0)
+    out_eff = dram_efficiency(d, out_run, writes)
+    times[LOAD_WEIGHTS] = weights / dram_efficiency(d, own[S_STORED_BYTES], writes) / bus
+    times[LOAD_INPUTS] = (inputs / dram_efficiency(d, in_run, writes) + reload / out_eff) / bus
+    times[STORE] = (spill + final) / out_eff / bus
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        x[X_HOME + 2 * slot] = x[X_HOME + 2 * slot + 1] = 0.0
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0:
+            keeps = int(d[at + L_KEEPS])
+            if (keeps >> INPUTS) & 1:
+                x[X_HOME + 2 * slot + 1] += inputs
+            if (keeps >> WEIGHTS) & 1:
+                x[X_HOME + 2 * slot + 1] += weights
+            if (keeps >> OUTPUTS) & 1:
+                x[X_HOME + 2 * slot + 1] += reload
+                x[X_HOME + 2 * slot] += spill + final
