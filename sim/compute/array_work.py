@@ -16,6 +16,7 @@ from sim.mapping import chunks
 
 _fold_alone = numba.njit(systolic.fold_alone)
 _fold_interval = numba.njit(systolic.fold_interval)
+_tail = numba.njit(systolic.tail)
 
 
 @numba.njit(cache=True)
@@ -47,23 +48,29 @@ def systolic_work(d, m, n, k, packed_k, slow, tile_m, tile_n, tile_k):
     trips_m, trips_n, trips_k = np.ceil(m / tile_m), np.ceil(n / tile_n), np.ceil(k / tile_k)
     if dataflow == systolic.WS:
         down, across = _down(packed_k, tile_k, ratio, rows), _pieces(n, tile_n, cols)
-        stream, stream_tile, last_across = m, tile_m, n
+        stream, stream_tile, last_across, last_down = m, tile_m, n, _last(packed_k, np.ceil(tile_k * ratio))
         weight_passes, input_passes, output_passes = trips_m, across, down
     elif dataflow == systolic.OS:
         down, across = _pieces(m, tile_m, rows), _pieces(n, tile_n, cols)
-        stream, stream_tile, last_across = packed_k, np.ceil(tile_k * ratio), n
+        stream, stream_tile, last_across, last_down = packed_k, np.ceil(tile_k * ratio), n, _last(m, tile_m)
         weight_passes, input_passes, output_passes = down, across, trips_k
     else:
         down, across = _down(packed_k, tile_k, ratio, rows), _pieces(m, tile_m, cols)
-        stream, stream_tile, last_across = n, tile_n, m
+        stream, stream_tile, last_across, last_down = n, tile_n, m, _last(packed_k, np.ceil(tile_k * ratio))
         weight_passes, input_passes, output_passes = across, trips_n, down
     cycles = down * across * _intervals(overlap, dataflow, rows, cols, stream, stream_tile, slow)
-    _, rest = chunks(stream, stream_tile)
-    last = np.ceil((rest if rest > 0.0 else stream_tile) * slow)
+    last = np.ceil(_last(stream, stream_tile) * slow)
     alone = _fold_alone(dataflow, rows, cols, last)
-    unused = cols * np.ceil(last_across / cols) - last_across
-    drain = alone - _fold_interval(overlap, rows, last, alone) - unused
+    interval = _fold_interval(overlap, rows, last, alone)
+    drain = alone - interval - _tail(cols, last_across, np.ceil(last_down / rows), interval)
     return cycles, drain, down * across * stream * slow, weight_passes, input_passes, output_passes
+
+
+@numba.njit(cache=True)
+def _last(size: float, tile: float) -> float:
+    """The last tile along a dimension."""
+    _, rest = chunks(size, tile)
+    return rest if rest > 0.0 else tile
 
 
 @numba.njit(cache=True)

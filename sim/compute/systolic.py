@@ -15,8 +15,8 @@ Cycles run from the first operand that enters to the last useful result that is 
 
     total = (folds - 1) * interval + alone - tail
 
-Exact against RTL, row by row, for ``os`` and ``ws`` (validation/data/rtl/arrays_cycles.csv, external_rtl_cycles.csv);
-``is`` is ``ws`` of the transposed product and has no RTL of its own. n:m structured weights: pass the compressed
+Exact against RTL, row by row (validation/data/rtl/arrays_cycles.csv, external_rtl_cycles.csv; own_arrays_cycles.csv from
+validation/rtl, which also has ``is``: ``ws`` of the transposed product). n:m structured weights: pass the compressed
 ``k = n * ceil(k / m)``.
 
 Every equation below is plain arithmetic on numbers, arrays or Numba scalars alike: there is no second copy of any.
@@ -76,13 +76,15 @@ def fold_interval(overlap, rows, stream, alone):
 
 
 @register_jitable
-def tail(cols, across):
-    """Columns of the last fold that hold no useful result: nobody waits for them.
+def tail(cols, across, blocks_down, interval):
+    """Cycles that nobody waits for at the end: columns of the last fold that hold no useful result.
 
-    Measured where ``fold_interval`` exceeds the tail, or where several folds share the last columns; with a shorter
-    stream the full fold before it would be the last to finish, and one more column can then read as fewer cycles.
+    With several blocks of columns the last full block may end after the last, partial one, which then saves no more
+    than the time between them: its ``blocks_down`` folds at ``interval`` (validation/rtl, 4x8 and 2x16 arrays).
     """
-    return cols * -(-across // cols) - across
+    unused = cols * -(-across // cols) - across
+    several = across > cols
+    return several * np.minimum(unused, blocks_down * interval) + (1 - several) * unused
 
 
 @register_jitable
@@ -91,8 +93,9 @@ def rtl_cycles(dataflow, rows, cols, m, n, k, overlap):
     stream = stream_length(dataflow, m, n, k)
     alone = fold_alone(dataflow, rows, cols, stream)
     folds = fold_count(dataflow, rows, cols, m, n, k)
-    unused = tail(cols, across_length(dataflow, m, n))
-    return (folds - 1) * fold_interval(overlap, rows, stream, alone) + alone - unused
+    across = across_length(dataflow, m, n)
+    interval = fold_interval(overlap, rows, stream, alone)
+    return (folds - 1) * interval + alone - tail(cols, across, folds // -(-across // cols), interval)
 
 
 @register_jitable
