@@ -6,6 +6,7 @@ Strings become integer codes here, once. Column names are the field paths of ``s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from sim.compute import precision, systolic
 from sim.errors import InputError, nearest
+from sim.memo import once
 from sim.memory.dma import effective_bytes_per_cycle
 from sim.memory.dram import RUN_BYTES, efficiency_table, parameters
 from sim.spec import MAX_LEVELS, Accelerator
@@ -70,6 +72,7 @@ class Designs:
 
     def __init__(self, columns: dict[str, np.ndarray], levels: Sequence[str]):
         self.columns = columns
+        self.memo: dict[str, Any] = {}  # what :func:`sim.memo.once` found for these columns, which do not change
         self.levels = tuple(levels)
 
     def __len__(self) -> int:
@@ -94,27 +97,64 @@ class Designs:
         other and are validated together, per distinct combination.
         """
         size = len(next(iter(values.values()))) if values else 1
-        levels = list(machine.memory)
-        base = _row(machine, levels)
-        columns = {name: np.full(size, value, dtype=np.float64) for name, value in base.items()}
+        distinct, index = {}, {}
         for path, given in values.items():
             if len(given) != size:
                 raise InputError(f"sweep: '{path}' has {len(given)} values, the others have {size}")
-        parts = dict.fromkeys(path.split(".")[0] if path.startswith(_JOINT) else path for path in values)
-        for part in parts:
-            paths = [path for path in values if path == part or path.startswith(f"{part}.")]
-            given = list(zip(*(values[path] for path in paths), strict=True))
-            distinct = {v: i for i, v in enumerate(dict.fromkeys(given))}
-            which = np.fromiter((distinct[v] for v in given), dtype=np.int64, count=size)
-            rows = [_row(machine.override(dict(zip(paths, v, strict=True))), levels) for v in distinct]
-            for name in rows[0]:
-                if any(r[name] != base[name] for r in rows):
-                    columns[name] = np.array([r[name] for r in rows], dtype=np.float64)[which]
-        return cls(columns, levels)
+            seen = {v: i for i, v in enumerate(dict.fromkeys(given))}
+            distinct[path] = list(seen)
+            index[path] = np.fromiter((seen[v] for v in given), dtype=np.int64, count=size)
+        return Choices(machine, distinct).designs(index, size)
 
     def take(self, index: np.ndarray) -> Designs:
         """The designs at ``index``."""
         return Designs({name: column[index] for name, column in self.columns.items()}, self.levels)
+
+
+class Choices:
+    """A machine and values for some of its fields: any designs that pick from them, by index arrays.
+
+    ``values``: field path to its distinct values. Each is validated once, through :meth:`Accelerator.override`; fields
+    of one part that bear on each other (``dram``, ``sparsity``, ``dma``) are validated together, per combination used.
+    """
+
+    def __init__(self, machine: Accelerator, values: Mapping[str, Sequence[Any]]):
+        self.machine, self.values, self.levels = machine, values, list(machine.memory)
+        self._base = _row(machine, self.levels)
+        parts = dict.fromkeys(path.split(".")[0] if path.startswith(_JOINT) else path for path in values)
+        self._parts = {part: [p for p in values if p == part or p.startswith(f"{part}.")] for part in parts}
+        self._rows: dict[str, dict[int, dict[str, float]]] = {part: {} for part in parts}
+
+    def check(self) -> None:
+        """Validate every combination, whether it is used or not; :class:`InputError` for the first bad one."""
+        for part, paths in self._parts.items():
+            for code in range(math.prod(len(self.values[p]) for p in paths)):
+                self._row_of(part, code)
+
+    def designs(self, index: Mapping[str, np.ndarray], size: int) -> Designs:
+        """``size`` designs; ``index`` [size] a field says which of its values each of them has."""
+        columns = {name: np.full(size, value, dtype=np.float64) for name, value in self._base.items()}
+        for part, paths in self._parts.items():
+            code = np.zeros(size, dtype=np.int64)
+            for path in paths:
+                code = code * len(self.values[path]) + index[path]
+            used, which = np.unique(code, return_inverse=True)
+            first = np.unique(which, return_index=True)[1]
+            rows = {int(used[which[at]]): self._row_of(part, int(code[at])) for at in np.sort(first)}
+            for name, value in self._base.items():
+                if any(row[name] != value for row in rows.values()):
+                    columns[name] = np.array([rows[int(c)][name] for c in used], dtype=np.float64)[which]
+        return Designs(columns, self.levels)
+
+    def _row_of(self, part: str, code: int) -> dict[str, float]:
+        rows = self._rows[part]
+        if code not in rows:
+            chosen, rest = {}, code
+            for path in reversed(self._parts[part]):
+                rest, at = divmod(rest, len(self.values[path]))
+                chosen[path] = self.values[path][at]
+            rows[code] = _row(self.machine.override(dict(reversed(chosen.items()))), self.levels)
+        return rows[code]
 
 
 def _merged(orders: list[list[str]]) -> list[str]:
@@ -220,6 +260,7 @@ RATES = (  # columns that only say how fast: designs that differ in nothing else
 )
 
 
+@once
 def kernel_matrix(designs: Designs) -> np.ndarray:
     """[designs, KERNEL_COLUMNS] float64: capacities in bytes, bandwidths in bytes per cycle, latency in cycles."""
     clock = designs["clock_ghz"]

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 
 from sim.cost.energy import leakage_mw, prices
 from sim.designs import Designs
+from sim.memo import once
 from sim.search import P_CYCLE, P_DRAM, P_LEVEL, P_NETWORK, PRICE_COLUMNS
 
 
+@once
 def price_table(designs: Designs) -> NDArray[np.float64]:
     """[designs, PRICE_COLUMNS]. A cycle costs every PE its idle energy (a MAC's own energy comes on top and no mapping
     changes it), leakage and DRAM background power."""

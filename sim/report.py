@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from sim.counts import CAUSES, named
+from sim.analytic import Detail
+from sim.cost import area as area_model
+from sim.cost import energy as energy_model
+from sim.cost.labels import labels
+from sim.counts import CAUSES, COLUMNS, named
+from sim.designs import Designs
 from sim.explain import Nests
+from sim.op_table import op_table, sparse_notes
+from sim.spec import Accelerator
 from sim.timeline import Events
+from sim.trace import Trace
 
 
 @dataclass
 class Report:
-    """Cycles, energy and area of one machine on one trace.
+    """Cycles, energy and area of one machine on one trace; what is not asked for is not computed.
 
-    ``table``: one row an op (cycles, one column a cause, one column a kind of action, mapping, where the lane cycles
-    came
-    from). ``energy`` pJ and ``area`` mm2 are by component and sum to the totals. ``notes``: what is scaled, estimated
-    or assumed in these numbers.
+    ``columns`` [ops, N_COLUMNS] holds every number of the run (:data:`sim.counts.COLUMNS`); ``spec`` and ``work`` are
+    the machine and the trace, ``designs`` and ``detail`` what the engine made of them. ``events``: when each tile ran
+    (timeline engine only).
     """
 
     machine: str
@@ -30,19 +39,60 @@ class Report:
     objective: str
     clock_ghz: float
     levels: tuple[str, ...]
-    table: pd.DataFrame
-    energy: dict[str, float]
-    area: dict[str, float]
-    peak_macs_per_cycle: float
-    nests: Nests
+    columns: NDArray[np.float64]
+    spec: Accelerator
+    work: Trace
+    designs: Designs
+    detail: Detail
+    meta: dict[str, Any] = field(default_factory=dict)
     events: list[Events] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row an op: cycles, one column a cause, one a kind of action, mapping, where the lane cycles came from."""
+        return op_table(self.designs, self.work, self.columns, self.detail)
+
+    @cached_property
+    def _totals(self) -> dict[str, float]:
+        return dict(zip(COLUMNS, self.columns.sum(axis=0).tolist(), strict=True))
+
+    @cached_property
+    def energy(self) -> dict[str, float]:
+        """pJ by component; they sum to the total."""
+        counts = {name: np.array([value]) for name, value in self._totals.items()}
+        return {k: float(v[0]) for k, v in energy_model.energy(self.designs, counts, counts["cycles"]).items()}
+
+    @cached_property
+    def area(self) -> dict[str, float]:
+        """mm2 by component; they sum to the total."""
+        return {k: float(v[0]) for k, v in area_model.area(self.designs).items()}
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is scaled, estimated or assumed in these numbers."""
+        return labels(self.designs) + sparse_notes(self.detail, self.work)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Version, hash of the machine's fields, and what the trace says of itself."""
+        from sim.version import __version__
+
+        return {"version": __version__, "config_hash": self.spec.config_hash(), "trace": self.meta}
+
+    @cached_property
+    def nests(self) -> Nests:
+        """The loop nest of every GEMM by op name."""
+        return Nests(self.spec, self.work, self.detail)
+
+    @property
+    def peak_macs_per_cycle(self) -> float:
+        """MACs a cycle with every PE busy."""
+        return self.spec.array.rows * self.spec.array.cols * self.spec.array.count
 
     @property
     def cycles(self) -> int:
         """Cycles of the whole trace: the sum over ops of their exact (rational) time, rounded up once."""
-        return int(np.ceil(self.table["cycles"].sum() - 1e-6))
+        return int(np.ceil(self._totals["cycles"] - 1e-6))
 
     @property
     def seconds(self) -> float:
@@ -62,8 +112,8 @@ class Report:
 
     @property
     def stalls(self) -> dict[str, float]:
-        """Cycles by cause; they sum to the total of the table."""
-        return {cause: float(self.table[cause].sum()) for cause in named(CAUSES, self.levels).values()}
+        """Cycles by cause; they sum to the cycles of all ops."""
+        return {name: self._totals[cause] for cause, name in named(CAUSES, self.levels).items()}
 
     @property
     def mapping(self) -> str:
@@ -72,12 +122,12 @@ class Report:
 
     @property
     def dram_bytes(self) -> float:
-        return float((self.table["dram_read_bytes"] + self.table["dram_write_bytes"]).sum())
+        return self._totals["dram_read_bytes"] + self._totals["dram_write_bytes"]
 
     @property
     def utilization(self) -> float:
         """Share of the array's MAC slots that did a MAC."""
-        return float(self.table["macs"].sum() / (self.peak_macs_per_cycle * max(self.table["cycles"].sum(), 1e-30)))
+        return self._totals["macs"] / (self.peak_macs_per_cycle * max(self._totals["cycles"], 1e-30))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dicts (JSON-ready)."""
@@ -105,7 +155,7 @@ class Report:
         return json.dumps(self.to_dict(), sort_keys=True)
 
     def __repr__(self) -> str:
-        total = max(self.table["cycles"].sum(), 1e-30)
+        total = max(self._totals["cycles"], 1e-30)
         lines = [
             f"{self.trace} on {self.machine} ({self.engine})",
             f"  {self.cycles:,} cycles = {_si(self.seconds, 's')} at {self.clock_ghz:g} GHz; "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,11 @@ from numpy.typing import NDArray
 from sim import analytic, timeline
 from sim.cost import area as area_model
 from sim.cost import energy as energy_model
-from sim.cost.labels import labels
-from sim.counts import ACTIONS, CAUSES, COLUMNS, named
-from sim.designs import ARITHMETICS, KINDS, ORIENTATIONS, Designs
+from sim.counts import ACTIONS, CAUSES, named
+from sim.designs import ARITHMETICS, Designs
 from sim.errors import InputError, nearest
-from sim.explain import Nests, in_one_line
 from sim.fixed import FixedMappings
-from sim.mapping import T_K, T_N, TIER_COLUMNS
-from sim.memory.traffic import S_CUT_PASS, S_PASS
 from sim.report import Report
-from sim.search import M_NEST
 from sim.spec import Accelerator
 from sim.trace import Trace
 
@@ -47,7 +44,7 @@ def simulate(
     """
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}', {nearest(engine, ENGINES)}")
-    designs = Designs.from_machines([machine])
+    designs = _designs_of(machine)
     ok, reasons = feasible(designs, trace)
     if not ok[0]:
         raise InputError(f"{machine.name} cannot run {trace.name}: {reasons[0]}")
@@ -60,11 +57,6 @@ def simulate(
     if engine == "timeline":
         walked = timeline.run_detailed(designs, trace, detail, machine.dma)
         columns, events = walked.columns, walked.events
-    counts = {name: columns[:, i].sum(keepdims=True) for i, name in enumerate(COLUMNS)}
-    energy = {k: float(v[0]) for k, v in energy_model.energy(designs, counts, counts["cycles"]).items()}
-    area = {k: float(v[0]) for k, v in area_model.area(designs).items()}
-    from sim.version import __version__
-
     return Report(
         machine=machine.name,
         trace=trace.name,
@@ -72,15 +64,30 @@ def simulate(
         objective=objective,
         clock_ghz=machine.clock_ghz,
         levels=designs.levels,
-        table=_table(designs, trace, columns, detail),
-        energy=energy,
-        area=area,
-        peak_macs_per_cycle=machine.array.rows * machine.array.cols * machine.array.count,
-        nests=Nests(machine, trace, detail),
+        columns=columns,
+        spec=machine,
+        work=trace.snapshot(),
+        designs=designs,
+        detail=detail,
+        meta=trace.meta,
         events=events,
-        notes=labels(machine) + _sparse_notes(detail, trace),
-        provenance={"version": __version__, "config_hash": machine.config_hash(), "trace": trace.meta},
     )
+
+
+_KNOWN: OrderedDict[str, Designs] = OrderedDict()  # machines simulated last, with what was found for them
+_KNOWN_MOST = 64
+
+
+def _designs_of(machine: Accelerator) -> Designs:
+    """The machine as columns, made once for machines whose fields are equal (the prose aside)."""
+    key = machine.model_dump_json(exclude={"summary", "sources"})
+    found = _KNOWN.pop(key, None)
+    if found is None:
+        found = Designs.from_machines([machine])
+    _KNOWN[key] = found
+    if len(_KNOWN) > _KNOWN_MOST:
+        _KNOWN.popitem(last=False)
+    return found
 
 
 def _overflow(name: str, designs: Designs, over: float, slot: int) -> str:
@@ -89,64 +96,28 @@ def _overflow(name: str, designs: Designs, over: float, slot: int) -> str:
     return f"op {name} fits no mapping, memory.{designs.levels[slot]} overflows by at least {int(np.ceil(over))} bytes"
 
 
-def _table(designs: Designs, trace: Trace, columns: NDArray[np.float64], detail: analytic.Detail) -> pd.DataFrame:
-    """One row an op: what it is, its cycles and causes and actions, its mapping."""
-    ops, states = trace.ops, detail.states
-    table = ops[["name", "kind", "matrix_type", "layer", "batch", "m", "n", "k", "repeats"]].reset_index(drop=True)
-    shown = named(COLUMNS, designs.levels)
-    numbers = pd.DataFrame({new: columns[:, COLUMNS.index(old)] for old, new in shown.items()})
-    texts = [
-        "streamed" if kind == "vector" else in_one_line(row, sizes, int(designs["tiers"][0]))
-        for kind, row, sizes in zip(ops["kind"], detail.mappings, ops[["m", "n", "k"]].to_numpy(), strict=True)
-    ]
-    extra = {
-        "mapping": texts,
-        "input_resident": (states & 1) > 0,
-        "output_resident": states > 1,
-        "weights_are": _weights(designs, detail, ops),
-    }
-    return pd.concat([table, numbers, pd.DataFrame(extra)], axis=1)
-
-
-def _weights(designs: Designs, detail: analytic.Detail, ops: pd.DataFrame) -> NDArray[np.object_]:
-    """How each op's lane cycles were found; a mapping that cuts the lanes' walk bounds a FIFO or full barrier from
-    above."""
-    labels = detail.labels.copy()
-    if designs["array.kind"][0] == KINDS["lanes"]:
-        inputs_walked = designs["sparsity.orientation"][0] == ORIENTATIONS["output"]
-        walked, column = ("k", T_K) if inputs_walked else ("n", T_N)
-        innermost = M_NEST + (int(designs["tiers"][0]) - 1) * TIER_COLUMNS
-        cut = detail.mappings[:, innermost + column] < ops[walked].to_numpy()
-        bound = cut & (detail.sparse[:, S_CUT_PASS] != detail.sparse[:, S_PASS]) & (labels != "dense")
-        labels[bound] = labels[bound] + ", upper bound where tiles cut it"
-    return labels
-
-
-def _sparse_notes(detail: analytic.Detail, trace: Trace) -> list[str]:
-    found = sorted({str(label) for label in detail.labels if str(label).startswith("estimate")})
-    drawn = sorted({str(s) for s in trace.ops["sparsity_label"] if str(s) not in ("dense", "mask")})
-    return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn]
-
-
 def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.bool_], list[str]]:
     """Which designs can be built and can run the trace's precisions, and why not ("" if they can)."""
     ok, reasons = area_model.feasible(designs)
     reasons = list(reasons)
     ok = np.array(ok, dtype=bool)
     if trace is not None:
-        gemms = trace.ops[trace.ops["kind"] == "gemm"]
-        for field, column in (
-            ("array.weight_bits", "weight_bits"),
-            ("array.activation_bits", "activation_bits"),
-            ("array.accumulator_bits", "accumulator_bits"),
-        ):
-            wanted = float(gemms[column].max()) if len(gemms) else 0.0
+        widest = trace.remembered("widest", partial(_widest, trace))
+        for column, wanted in widest.items():
+            field = f"array.{column}"
             fixed_width = designs["array.arithmetic"] == ARITHMETICS["parallel"]
             narrow = (designs[field] < wanted) & (fixed_width | (column == "accumulator_bits"))
             for i in np.flatnonzero(narrow & ok):
                 ok[i] = False
                 reasons[i] = f"{field} is {designs[field][i]:g}, the trace needs {wanted:g}"
     return ok, reasons
+
+
+def _widest(trace: Trace) -> dict[str, float]:
+    """Most bits that any GEMM of the trace asks for, by column."""
+    gemms = trace.ops[trace.ops["kind"] == "gemm"]
+    columns = ("weight_bits", "activation_bits", "accumulator_bits")
+    return {column: float(gemms[column].max()) if len(gemms) else 0.0 for column in columns}
 
 
 @dataclass

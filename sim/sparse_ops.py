@@ -8,6 +8,7 @@ from the profile when the design is on its grid, from walking the mask when the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, Designs
 from sim.groups import codes
 from sim.mapping import GRAIN
+from sim.memo import once
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
@@ -60,15 +62,21 @@ class SparseTable:
 def sparse_table(designs: Designs, trace: Trace) -> SparseTable:
     """One row of values per distinct sparse configuration of ``designs``."""
     keys = _keys(designs)
-    config = codes([keys])
+    config = codes([keys]) if len(keys) > 1 else np.zeros(1, dtype=np.int64)
     _, first = np.unique(config, return_index=True)
-    values = np.zeros((len(first), len(trace), SPARSE_COLUMNS))
-    labels = []
-    for i, key in enumerate(keys[first]):
-        labels.append(_fill(dict(zip((*_CONFIG, "lanes"), key, strict=True)), trace, values[i]))
-    return SparseTable(values, config, labels)
+    rows = [trace.remembered(("sparse", key.tobytes()), partial(_row, key, trace)) for key in keys[first]]
+    values = np.stack([found for found, _ in rows])
+    return SparseTable(values, config, [labels for _, labels in rows])
 
 
+def _row(key: NDArray[np.float64], trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    """[ops, SPARSE_COLUMNS] and [ops] labels of one configuration."""
+    values = np.zeros((len(trace), SPARSE_COLUMNS))
+    labels = _fill(dict(zip((*_CONFIG, "lanes"), key, strict=True)), trace, values)
+    return values, labels
+
+
+@once
 def _keys(designs: Designs) -> NDArray[np.float64]:
     is_lanes = designs["array.kind"] == KINDS["lanes"]
     return np.column_stack([designs[c] for c in _CONFIG] + [np.where(is_lanes, designs["array.rows"], 0)])

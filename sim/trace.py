@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from sim.errors import InputError
+from sim.memo import FrameMemo
 from sim.sparsity.profile import Counts, Profile, ProfileTable, profile, save_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_Value = TypeVar("_Value")
 
 FORMAT_VERSION = 1
 GEMM, VECTOR = 0, 1
@@ -149,6 +152,7 @@ class Trace:
     meta: dict[str, Any] = field(default_factory=dict)
     counts: list[Counts] | None = None
     masks: list[NDArray[np.bool_]] | None = None
+    _memo: FrameMemo = field(default_factory=FrameMemo, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -184,9 +188,23 @@ class Trace:
 
     def numeric(self) -> NDArray[np.float64]:
         """[ops, len(NUMBERS) + 1] float64 for the kernels; the last column is the kind code."""
+        return self.remembered("numeric", self._numeric).copy()
+
+    def _numeric(self) -> NDArray[np.float64]:
         values = self.ops[list(NUMBERS)].to_numpy(dtype=np.float64)
         kind = (self.ops["kind"] == "vector").to_numpy(dtype=np.float64)
         return np.column_stack([values, kind])
+
+    def remembered(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
+        """``make()``, a function of this trace alone, computed once and again when the trace has changed."""
+        return self._memo.get(self.ops, (self.profiles, self.masks, self.counts), key, make)
+
+    def snapshot(self) -> Trace:
+        """This trace as it is now, whatever happens to ``ops`` later; made once."""
+        return self.remembered("snapshot", lambda: replace(self, ops=self.ops.copy()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memo": FrameMemo()}
 
     @property
     def macs(self) -> float:

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from sim.cost import units
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, Designs
+from sim.memo import once
 
 UM2_PER_MM2 = 1e6
 
 
+@once
 def area(designs: Designs) -> dict[str, Floats]:
     """mm2 by component, each ``[designs]``; the components sum to the total.
 
@@ -179,6 +181,7 @@ def _level(designs: Designs, level: str) -> Floats:
     return np.where(designs[f"{level}.capacity_kib"] > 0, mm2, 0.0)
 
 
+@once
 def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
     """Which designs can be built, and for the others why not (an empty text where they can)."""
     reasons = [""] * len(designs)

@@ -20,6 +20,7 @@ from sim.cost import units
 from sim.cost.area import area, crossbar_um2, is_lanes, is_output, macro, second_port, select_um2, tile_positions
 from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node, sram
 from sim.designs import DATAFLOWS, Designs
+from sim.memo import once
 from sim.spec import MAX_LEVELS
 
 
@@ -39,6 +40,7 @@ def components(levels: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+@once
 def prices(designs: Designs) -> dict[str, Floats]:
     """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
     mac, select = mac_pj(designs), select_pj(designs)
@@ -103,6 +105,7 @@ def energy(
     return found
 
 
+@once
 def leakage_mw(designs: Designs) -> Floats:
     """Leakage of the die; the DRAM interface's is part of its background power."""
     parts = area(designs)
@@ -139,6 +142,7 @@ def _estimate_quiet(designs: Designs, cell_um2: Floats) -> Floats:
     return constant("estimated_activity") * _estimate(designs, cell_um2)
 
 
+@once
 def select_pj(designs: Designs) -> Floats:
     """Picking a MAC's activation: from the window of an output lane, or from the group of an n:m PE."""
     group = units.multiplexer(designs["sparsity.m"], designs["array.activation_bits"])
