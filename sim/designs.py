@@ -59,6 +59,9 @@ _SCALARS = (
     "network.hop_mm",
     "network.energy_pj_per_bit_mm",
     "network.multicast",
+    "dma.channels",
+    "dma.prefetch_weights",
+    "dma.stream_vector",
 )
 _LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "ports", "access_bytes", "double_buffered")
 _JOINT = ("dram.", "sparsity.", "dma.")  # parts whose fields are only right together

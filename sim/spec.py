@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from sim.compute.precision import ARITHMETICS, cycles_per_vector
 from sim.errors import InputError, nearest
 
 Operand = Literal["weights", "inputs", "outputs"]
@@ -36,7 +37,8 @@ class Array(_Part):
     """Compute array. ``systolic``: rows x cols PEs with a dataflow. ``lanes``: rows = sparse lanes (P), cols =
     activation vectors that share one weight nonzero (V); peak is rows * cols MAC a cycle for both.
 
-    ``arithmetic``: cycles a MAC takes as a function of the op's bits (:mod:`sim.compute.precision`). ``count`` equal
+    ``weight_bits``, ``activation_bits``: native widths, what a PE is built for. ``arithmetic``: cycles a MAC takes as a
+    function of the op's bits (:mod:`sim.compute.precision`). ``count`` equal
     arrays share the outermost on-chip levels and each own a copy of the inner ones; an op is split over them along
     ``split`` ("any": the mapping chooses)."""
 
@@ -45,13 +47,33 @@ class Array(_Part):
     cols: int = Field(gt=0, le=4096)
     dataflow: Literal["os", "ws", "is"] = "ws"
     overlap: Literal["none", "single_buffer", "double_buffer"] = "double_buffer"
-    weight_bits: Literal[4, 8, 16] = 8
-    activation_bits: Literal[4, 8, 16] = 8
+    weight_bits: int = Field(default=8, ge=1, le=16)
+    activation_bits: int = Field(default=8, ge=1, le=16)
     accumulator_bits: Literal[16, 24, 32, 40, 48] = 32
     arithmetic: Literal["parallel", "composable", "bit_serial_weights", "bit_serial"] = "parallel"
     count: int = Field(default=1, gt=0, le=1024)
     split: Literal["any", "m", "n", "k"] = "any"
     critical_path_ns: float = Field(default=0.7, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _whole_bricks(self) -> Array:
+        for name in ("weight_bits", "activation_bits"):
+            bits = getattr(self, name)
+            if self.arithmetic == "composable" and bits not in (2, 4, 8, 16):
+                raise ValueError(f"{name} of composable arithmetic must be 2, 4, 8 or 16 (2-bit bricks), got {bits}")
+        return self
+
+    @property
+    def peak_macs_per_cycle(self) -> float:
+        """MACs of native width a cycle with every PE busy, all arrays; bit-serial PEs take several cycles for one."""
+        cycles = cycles_per_vector(
+            ARITHMETICS.index(self.arithmetic),
+            self.weight_bits,
+            self.activation_bits,
+            self.weight_bits,
+            self.activation_bits,
+        )
+        return float(self.count * self.rows * self.cols / cycles)
 
 
 class Sparsity(_Part):
@@ -216,8 +238,9 @@ class Accelerator(_Part):
 
     @property
     def peak_tops(self) -> float:
-        """10^12 operations (two per MAC) a second with every PE busy; zeros that are skipped come on top."""
-        return 2e-3 * self.array.count * self.array.rows * self.array.cols * self.clock_ghz
+        """10^12 operations (two per MAC of native width) a second with every PE busy; zeros that are skipped and
+        operands narrower than native come on top."""
+        return 2e-3 * self.array.peak_macs_per_cycle * self.clock_ghz
 
     @property
     def tiers(self) -> list[list[str]]:

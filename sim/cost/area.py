@@ -1,7 +1,8 @@
 """Silicon area of designs, in mm2 by component, and whether a design can be built at all.
 
 Logic is synthesised cell area over ``cell_utilisation``; SRAM is the macro plus registers for what goes in and out of
-every bank in a cycle, and for its control. :func:`sim.cost.labels.labels` says what is an estimate.
+every bank in a cycle, and for its control, and a rotator where accesses may be narrower than a word. What moves data
+between them is :mod:`sim.cost.transport`'s. :func:`sim.cost.labels.labels` says what is an estimate.
 
 A lane front end, for tiles of T positions, P lanes, V activation vectors and a FIFO of D tiles, is built of
 
@@ -19,7 +20,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cost import units
+from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
+from sim.cost import transport, units
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, Designs
 from sim.memo import once
@@ -31,9 +33,8 @@ UM2_PER_MM2 = 1e6
 def area(designs: Designs) -> dict[str, Floats]:
     """mm2 by component, each ``[designs]``; the components sum to the total.
 
-    Keys: array, front_end, scatter, fifo, every memory level, vector, dram_phy. Arrays and their own buffers are
-    counted
-    as often as there are arrays.
+    Keys: array, front_end, scatter, fifo, every memory level, vector, network, dma, dram_phy. Arrays and their own
+    buffers are counted as often as there are arrays.
     """
     front_end, scatter, fifo = front_end_um2(designs)
     cells = {
@@ -46,6 +47,8 @@ def area(designs: Designs) -> dict[str, Floats]:
     found |= {level: _level(designs, level) * copies(designs, level) for level in designs.levels}
     macs = designs["vector.lanes"] + constant("special_function_macs") * designs["vector.special_function_lanes"]
     found["vector"] = _placed(macs * units.fp16_mac())
+    found["network"] = _placed(transport.network_um2(designs))
+    found["dma"] = _placed(transport.dma_logic_um2(designs)) + transport.dma_buffer_um2(designs) / UM2_PER_MM2
     found["dram_phy"] = designs["dram.phy_area_mm2"]
     return found
 
@@ -55,24 +58,55 @@ def _placed(cell_um2: Floats) -> Floats:
 
 
 def pe_um2(designs: Designs) -> Floats:
-    """Cell area of one PE: dataflow, overlap, operand widths, n:m support."""
-    weight, activation = designs["array.weight_bits"], designs["array.activation_bits"]
-    accumulator, dataflow = designs["array.accumulator_bits"], designs["array.dataflow"]
+    """Cell area of one PE: dataflow, overlap, operand widths, arithmetic, n:m support."""
+    weight, activation, accumulator = register_bits(designs)
+    dataflow = designs["array.dataflow"]
+    mac = units.multiply_accumulate(
+        designs["array.arithmetic"],
+        designs["array.weight_bits"],
+        designs["array.activation_bits"],
+        designs["array.accumulator_bits"],
+    )
     shadow = designs["array.overlap"] == OVERLAPS["double_buffer"]
     chase = designs["array.overlap"] == OVERLAPS["single_buffer"]
     is_os = dataflow == DATAFLOWS["os"]
     systolic = np.where(
         is_os,
-        units.output_pe(weight, activation, accumulator, shadow),
+        units.output_pe(mac, weight, activation, accumulator, shadow),
         np.where(
             dataflow == DATAFLOWS["ws"],
-            units.stationary_pe(weight, activation, accumulator, shadow),
-            units.stationary_pe(activation, weight, accumulator, shadow),
+            units.stationary_pe(mac, weight, activation, accumulator, shadow),
+            units.stationary_pe(mac, activation, weight, accumulator, shadow),
         ),
     )
-    systolic = systolic + units.structured_extra(is_os, designs["sparsity.m"], activation)
+    systolic = systolic + units.structured_extra(is_os, designs["sparsity.m"], designs["array.activation_bits"])
     systolic = systolic + chase * units.registers(constant("single_buffer_control_bits"))
-    return np.where(is_lanes(designs), units.lane_pe(weight, activation, accumulator), systolic)
+    return np.where(is_lanes(designs), units.lane_pe(mac, accumulator), systolic)
+
+
+def register_bits(designs: Designs) -> tuple[Floats, Floats, Floats]:
+    """Bits a PE has registers for: (weight, activation, share of an accumulator).
+
+    Composable: two bits of each operand for every 2-bit brick, which the narrowest operands all need. Bit-serial: a
+    moving serial operand has one bit there, a held one all; ``serial_products`` PEs share an accumulator.
+    """
+    weight, activation = designs["array.weight_bits"], designs["array.activation_bits"]
+    arithmetic = designs["array.arithmetic"]
+    composable = arithmetic == COMPOSABLE
+    bricks = weight * activation / BRICK_BITS**2
+    serial = (arithmetic == SERIAL_WEIGHTS) | (arithmetic == SERIAL)
+    weight_moves, activation_moves = moving(designs)
+    accumulator = designs["array.accumulator_bits"] / np.where(serial, constant("serial_products"), 1.0)
+    weight = np.where(composable, BRICK_BITS * bricks, np.where(serial & weight_moves, 1.0, weight))
+    one_bit = (arithmetic == SERIAL) & activation_moves
+    return weight, np.where(composable, BRICK_BITS * bricks, np.where(one_bit, 1.0, activation)), accumulator
+
+
+def moving(designs: Designs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether (weights, activations) enter a PE's registers for every MAC instead of being held."""
+    dataflow = designs["array.dataflow"]
+    weights = ~is_lanes(designs) & (dataflow != DATAFLOWS["ws"])
+    return weights, is_lanes(designs) | (dataflow != DATAFLOWS["is"])
 
 
 def is_lanes(designs: Designs) -> NDArray[np.bool_]:
@@ -177,7 +211,10 @@ def _level(designs: Designs, level: str) -> Floats:
     (cell,) = sram(node(designs["technology.node_nm"])).at(capacity, width, banks, "area_um2")
     control = banks * (2 * word_bits(designs, level) + constant("bank_control_bits"))
     control = control + designs[f"{level}.double_buffered"] * constant("double_buffer_control_bits")
-    mm2 = cell * second_port(designs, level) / UM2_PER_MM2 + _placed(units.registers(control))
+    finest = np.maximum(designs[f"{level}.access_bytes"], 1)
+    stages = np.log2(np.maximum(width / 8 / finest, 1))  # of a rotator that aligns accesses narrower than a word
+    logic = units.registers(control) + banks * stages * units.multiplexer(2, width)
+    mm2 = cell * second_port(designs, level) / UM2_PER_MM2 + _placed(logic)
     return np.where(designs[f"{level}.capacity_kib"] > 0, mm2, 0.0)
 
 

@@ -16,10 +16,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS, cycles_per_vector
 from sim.cost import units
-from sim.cost.area import area, crossbar_um2, is_lanes, is_output, macro, second_port, select_um2, tile_positions
+from sim.cost.area import (
+    area,
+    crossbar_um2,
+    is_lanes,
+    is_output,
+    macro,
+    moving,
+    register_bits,
+    second_port,
+    select_um2,
+    tile_positions,
+)
 from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node, sram
-from sim.designs import DATAFLOWS, Designs
+from sim.cost.transport import networked
+from sim.designs import Designs
 from sim.memo import once
 from sim.spec import MAX_LEVELS
 
@@ -43,11 +56,12 @@ def components(levels: Sequence[str]) -> tuple[str, ...]:
 @once
 def prices(designs: Designs) -> dict[str, Floats]:
     """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
-    mac, select = mac_pj(designs), select_pj(designs)
+    busy, weight, activation = pe_cycle_pj(designs), designs["array.weight_bits"], designs["array.activation_bits"]
+    native = cycles_per_vector(designs["array.arithmetic"], weight, activation, weight, activation)
     fp16 = _estimate(designs, np.full(len(designs), units.fp16_mac()))
     found = {
-        "macs": mac + select,
-        "idle_pe_cycles": constant("idle_pe_fraction") * mac,
+        "macs": mac_pj(designs) + native * busy + select_pj(designs),
+        "idle_pe_cycles": constant("idle_pe_fraction") * busy,
         "front_end_ops": front_end_pj(designs),
         "scatter_ops": scatter_pj(designs),
         "vector_ops": fp16,
@@ -63,8 +77,8 @@ def prices(designs: Designs) -> dict[str, Floats]:
         port = second_port(designs, level)
         found[f"level{slot}_read_bytes"] = np.where(there, 8 * read / width * port, 0.0)
         found[f"level{slot}_write_bytes"] = np.where(there, 8 * write / width * port, 0.0)
-    wire = designs["network.hops"] * designs["network.hop_mm"] * designs["network.energy_pj_per_bit_mm"]
-    found["network_bytes"] = 8 * wire
+    hop = designs["network.hop_mm"] * designs["network.energy_pj_per_bit_mm"] + register_pj(designs, np.array(2.0))
+    found["network_bytes"] = np.where(networked(designs), 8 * designs["network.hops"] * hop, 0.0)
     found["dram_read_bytes"] = found["dram_write_bytes"] = 8 * designs["dram.energy_pj_per_bit"]
     return found
 
@@ -109,23 +123,35 @@ def energy(
 def leakage_mw(designs: Designs) -> Floats:
     """Leakage of the die; the DRAM interface's is part of its background power."""
     parts = area(designs)
-    logic = sum(parts[name] for name in ("array", "front_end", "scatter", "fifo", "vector"))
+    logic = sum(parts[name] for name in ("array", "front_end", "scatter", "fifo", "vector", "network", "dma"))
     memory = sum((parts[level] for level in designs.levels), np.zeros(len(designs)))
     density = leakage_mw_per_mm2(node(designs["technology.node_nm"]))
     return density * (logic + constant("sram_leakage_factor") * memory)
 
 
-def mac_pj(designs: Designs) -> Floats:
-    """Multiply, add, and the registers that an operand or a sum enters every cycle; no operand selection."""
+def pe_cycle_pj(designs: Designs) -> Floats:
+    """A PE at work for a cycle: multiply (or the bits of it that a serial PE does), add, and the registers that an
+    operand or a sum enters every cycle; no operand selection."""
     at = node(designs["technology.node_nm"])
-    weight, activation = designs["array.weight_bits"], designs["array.activation_bits"]
-    accumulator, dataflow = designs["array.accumulator_bits"], designs["array.dataflow"]
-    multiply = component("int8 mul", "energy_pJ", at) * weight * activation / 64
-    add = component("add32", "energy_pJ", at) * accumulator / 32
-    weight_moves = ~is_lanes(designs) & (dataflow != DATAFLOWS["ws"])
-    activation_moves = is_lanes(designs) | (dataflow != DATAFLOWS["is"])
-    bits = accumulator + weight * weight_moves + activation * activation_moves
-    return multiply + add + register_pj(designs, bits)
+    arithmetic = designs["array.arithmetic"]
+    product_bits = designs["array.weight_bits"] * designs["array.activation_bits"]
+    side = np.where(arithmetic == SERIAL, 1.0, designs["array.activation_bits"])
+    serial = (arithmetic == SERIAL_WEIGHTS) | (arithmetic == SERIAL)
+    multiply = np.where(serial, side, product_bits) * component("int8 mul", "energy_pJ", at) / 64
+    multiply = multiply * np.where(arithmetic == COMPOSABLE, constant("composable_area"), 1.0)
+    weight, activation, accumulator = register_bits(designs)
+    add_bits = accumulator + np.where(serial, side + 1, 0.0)
+    add = component("add32", "energy_pJ", at) * add_bits / 32
+    weight_moves, activation_moves = moving(designs)
+    every_cycle = activation_moves & (arithmetic != SERIAL_WEIGHTS)
+    return multiply + add + register_pj(designs, accumulator + weight * weight_moves + activation * every_cycle)
+
+
+def mac_pj(designs: Designs) -> Floats:
+    """What a MAC costs once, however many cycles it takes: the operand that waits while the other comes bit by bit."""
+    _, activation_moves = moving(designs)
+    waits = activation_moves & (designs["array.arithmetic"] == SERIAL_WEIGHTS)
+    return register_pj(designs, designs["array.activation_bits"] * waits)
 
 
 def register_pj(designs: Designs, bits: Floats) -> Floats:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost.area import is_lanes, is_output
 from sim.cost.technology import constant, node
+from sim.cost.transport import networked
 from sim.designs import FORMATS, Designs
 from sim.memory.dram import STANDARDS
 from sim.spec import Accelerator
@@ -25,6 +27,14 @@ def labels(machine: Accelerator | Designs) -> list[str]:
         "totals are also given without leakage",
         f"idle PEs keep {constant('idle_pe_fraction'):.0%} of a MAC's energy (assumed)",
     ]
+    arithmetic = designs["array.arithmetic"]
+    if (arithmetic == COMPOSABLE).any():
+        factor = constant("composable_area")
+        notes.append(f"composable PEs: area and multiplier energy {factor:g} x a fixed one's (assumed)")
+    if ((arithmetic == SERIAL_WEIGHTS) | (arithmetic == SERIAL)).any():
+        notes.append("bit-serial PEs: area and energy assembled from adders and registers, not synthesised")
+    if networked(designs).any():
+        notes.append("network: router and wire registers estimated, wires run over logic")
     lanes, output = is_lanes(designs), is_output(designs)
     if lanes.any():
         notes.append("sparse front end: energy estimated from area, FIFO and tile windows priced as registers")

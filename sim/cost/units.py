@@ -2,7 +2,13 @@
 
 Synthesised rows exist for 4-, 8- and 16-bit multiply-accumulates and for 4- and 8-bit PEs. Other widths: the multiply-
 accumulate is interpolated log-log in the geometric mean of the operand widths and linearly in accumulator bits; what a
-PE adds to it (registers, control) grows linearly with its state bits, through the two synthesised PEs.
+PE adds to it (registers, control) grows linearly with its state bits, through the two synthesised PEs, and is no less
+than its flip-flops.
+
+Other arithmetic (:mod:`sim.compute.precision`) is assembled from these units. Composable: the fixed multiply-accumulate
+times ``composable_area``. Bit-serial: a row of AND gates (priced as 2:1 multiplexers), a share of an adder tree over
+``serial_products`` products (a tree of n operands of b bits takes about n (b + 1) full adders), and a share of the
+accumulator's adder behind it, as in the inner-product units of Stripes and Loom.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.compute.precision import COMPOSABLE, PARALLEL, SERIAL
 from sim.cost.technology import Floats, cells_um2, constant, loglog
 
 _MAC_POINTS = ((4, 24), (8, 32), (16, 48))  # operand and accumulator bits of the synthesised rows
@@ -25,6 +32,16 @@ def mac(weight_bits: Any, activation_bits: Any, accumulator_bits: Any) -> Floats
     return area + per_bit * (accumulator_bits - loglog(width, operand, accumulator))
 
 
+def multiply_accumulate(arithmetic: Any, weight_bits: Any, activation_bits: Any, accumulator_bits: Any) -> Floats:
+    """What computes in a PE of native widths, no registers; ``arithmetic``: codes of :mod:`sim.compute.precision`."""
+    arithmetic = np.asarray(arithmetic)
+    fixed = mac(weight_bits, activation_bits, accumulator_bits)
+    side = np.where(arithmetic == SERIAL, 1, activation_bits)  # bits that meet one weight bit in a cycle
+    serial = multiplexer(2, side) + adder(side + 1) + adder(accumulator_bits) / constant("serial_products")
+    parallel = fixed * np.where(arithmetic == COMPOSABLE, constant("composable_area"), 1.0)
+    return np.where((arithmetic == PARALLEL) | (arithmetic == COMPOSABLE), parallel, serial)
+
+
 def _pe(
     mac_um2: Floats, bits: Any, unit: str, base: tuple[str, float], wide: tuple[str, float], narrow: tuple[str, float]
 ) -> Floats:
@@ -34,12 +51,12 @@ def _pe(
     """
     extra = {p: cells_um2(unit, p) - cells_um2("mac", ";".join(p.split(";")[:2])) for p, _ in (base, wide, narrow)}
     per_bit = (extra[wide[0]] - extra[narrow[0]]) / (wide[1] - narrow[1])
-    return mac_um2 + extra[base[0]] + per_bit * (bits - base[1])
+    return mac_um2 + np.maximum(extra[base[0]] + per_bit * (bits - base[1]), registers(bits))
 
 
-def stationary_pe(held_bits: Any, moving_bits: Any, accumulator_bits: Any, shadow: Any) -> Floats:
-    """Weight- (or input-) stationary PE; ``shadow``: a second register for the held operand (double buffer)."""
-    area = mac(held_bits, moving_bits, accumulator_bits)
+def stationary_pe(area: Floats, held_bits: Any, moving_bits: Any, accumulator_bits: Any, shadow: Any) -> Floats:
+    """Weight- (or input-) stationary PE around a multiply-accumulate of ``area``, with registers of the bits given;
+    ``shadow``: a second register for the held operand (double buffer)."""
     rows = (("W=8;A=32;DB=1", 56.0), ("W=4;A=24;DB=1", 36.0))
     bits = moving_bits + held_bits + accumulator_bits
     single = _pe(area, bits, "pe_ws", ("W=8;A=32;DB=0", 48.0), *rows)
@@ -47,9 +64,8 @@ def stationary_pe(held_bits: Any, moving_bits: Any, accumulator_bits: Any, shado
     return np.where(shadow, double, single)
 
 
-def output_pe(weight_bits: Any, activation_bits: Any, accumulator_bits: Any, shadow: Any) -> Floats:
-    """Output-stationary PE; ``shadow``: a second accumulator that drains while the next fold runs."""
-    area = mac(weight_bits, activation_bits, accumulator_bits)
+def output_pe(area: Floats, weight_bits: Any, activation_bits: Any, accumulator_bits: Any, shadow: Any) -> Floats:
+    """Output-stationary PE, arguments alike; ``shadow``: a second accumulator that drains while the next fold runs."""
     rows = (("W=8;A=32;SH=1", 80.0), ("W=4;A=24;SH=1", 56.0))
     bits = weight_bits + activation_bits + accumulator_bits
     single = _pe(area, bits, "pe_os", ("W=8;A=32;SH=0", 48.0), *rows)
@@ -57,10 +73,9 @@ def output_pe(weight_bits: Any, activation_bits: Any, accumulator_bits: Any, sha
     return np.where(shadow, double, single)
 
 
-def lane_pe(weight_bits: Any, activation_bits: Any, accumulator_bits: Any) -> Floats:
-    """Multiply-accumulate with its accumulator: one lane and one activation vector."""
+def lane_pe(area: Floats, accumulator_bits: Any) -> Floats:
+    """A multiply-accumulate of ``area`` with its accumulator: one lane and one activation vector."""
     rows = (("W=8;A=32", 32.0), ("W=4;A=24", 24.0))
-    area = mac(weight_bits, activation_bits, accumulator_bits)
     return _pe(area, accumulator_bits, "macreg", rows[0], *rows)
 
 

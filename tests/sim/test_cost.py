@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from accel_models import accelerator, names
-from sim.cost.area import area, feasible
-from sim.cost.energy import components, energy, leakage_mw, prices
+from sim.cost.area import area, feasible, pe_um2
+from sim.cost.energy import components, energy, leakage_mw, pe_cycle_pj, prices
 from sim.cost.labels import labels
 from sim.counts import ACTIONS
 from sim.designs import Designs
@@ -15,6 +15,11 @@ from sim.errors import InputError
 
 DENSE, NM, LANES = (accelerator(name) for name in ("dense_ws", "nm_24", "sparse_lanes"))
 INPUT_LANES = LANES.override({"sparsity.orientation": "input"})
+COMPOSABLE, SERIAL_WEIGHTS, SERIAL = (
+    DENSE.override({"array.arithmetic": name}) for name in ("composable", "bit_serial_weights", "bit_serial")
+)
+FOUR = DENSE.override({"array.count": 4})
+BOUND = DENSE.override({"dma.in_flight_kib": 1})
 NO_FIFO = LANES.override({"sparsity.fifo_depth": 0})
 
 
@@ -33,9 +38,10 @@ def test_area_of_the_dense_machine_by_hand():
     assert found["vector"] == pytest.approx((32 + 4 * 4) * (163.32516 + 32 * register) * placed)  # fpmac and register
     # 512 KiB, 8 banks of 128 bits: half way (in logarithms) between the rows of 4 and 16 banks
     control = 8 * (2 * 128 + 64) + 64
-    assert found["shared"] == pytest.approx(np.sqrt(155190 * 132890) + control * register * placed)
+    rotator = 8 * 4 * 128 / 8 * 3.07638 / 3  # four stages of 2:1 multiplexers: bytes of a 16-byte word, in each bank
+    assert found["shared"] == pytest.approx(np.sqrt(155190 * 132890) + (control * register + rotator) * placed)
     assert found["dram_phy"] == pytest.approx(4 * 0.8e6)
-    assert found["front_end"] == found["scatter"] == found["fifo"] == 0
+    assert found["front_end"] == found["scatter"] == found["fifo"] == found["network"] == 0
 
 
 def test_the_structured_pe_is_the_synthesised_one():
@@ -100,8 +106,27 @@ def test_leakage_counts_the_die_once():
 KNOBS = [
     (DENSE, "array.rows", [8, 16, 32, 33, 64]),
     (DENSE, "array.cols", [8, 16, 32, 33, 64]),
-    (DENSE, "array.weight_bits", [4, 8, 16]),
-    (DENSE, "array.activation_bits", [4, 8, 16]),
+    (DENSE, "array.weight_bits", [1, 2, 3, 4, 8, 16]),
+    (DENSE, "array.activation_bits", [1, 2, 3, 4, 8, 16]),
+    (COMPOSABLE, "array.weight_bits", [2, 4, 8, 16]),
+    (COMPOSABLE, "array.activation_bits", [2, 4, 8, 16]),
+    (SERIAL_WEIGHTS, "array.activation_bits", [1, 2, 4, 8, 16]),
+    (SERIAL_WEIGHTS, "array.weight_bits", [1, 2, 4, 8, 16]),
+    (SERIAL, "array.weight_bits", [1, 2, 4, 8, 16]),
+    (DENSE, "array.arithmetic", ["bit_serial", "bit_serial_weights", "parallel", "composable"]),
+    (DENSE, "array.count", [1, 2, 4, 64]),
+    (DENSE, "memory.shared.ports", [1, 2]),
+    (DENSE, "memory.accumulator.ports", [1, 2]),
+    (DENSE, "memory.shared.access_bytes", [16, 8, 4, 2, 1]),
+    (FOUR, "network.bandwidth_gb_per_s", [1.0, 10.0, 100.0, 204.8, None]),
+    (FOUR, "network.hop_mm", [0.0, 0.5, 1.0, 4.0]),
+    (FOUR, "network.hops", [1, 2, 3.5, 10]),
+    (FOUR, "network.multicast", [False, True]),
+    (DENSE, "dma.channels", [1, 2, 3]),
+    (BOUND, "dma.channels", [1, 2, 3]),
+    (DENSE, "dma.in_flight_kib", [0.25, 0.5, 1, 2, 4, 64]),
+    (DENSE, "dma.prefetch_weights", [False, True]),
+    (DENSE, "dma.stream_vector", [False, True]),
     (DENSE, "array.accumulator_bits", [16, 24, 32, 40, 48]),
     (DENSE, "array.overlap", ["none", "single_buffer", "double_buffer"]),
     (DENSE.override({"array.dataflow": "os"}), "array.overlap", ["none", "single_buffer", "double_buffer"]),
@@ -137,6 +162,56 @@ def test_no_knob_is_free(machine, path, values):
     up = np.diff(sum(area(designs).values())) > 0
     up |= np.diff(leakage_mw(designs) + designs["dram.background_mw"]) > 0
     assert up.all()
+
+
+def test_bits_in_flight_that_nothing_bounds_are_what_dram_needs():
+    """25.6 GB/s for its latency; a bound below that is cheaper, one above it dearer."""
+    needed_kib = float(one(DENSE)["dram.peak_gb_per_s"][0] * one(DENSE)["dram.latency_ns"][0]) / 1024
+    bounds = [0.9 * needed_kib, needed_kib, 1.1 * needed_kib, None]
+    mm2 = area(Designs.from_grid(DENSE, {"dma.in_flight_kib": bounds}))["dma"]
+    assert mm2[0] < mm2[1] < mm2[2]
+    assert mm2[3] == pytest.approx(mm2[1])
+
+
+def test_a_network_bound_that_never_binds_is_no_cheaper_than_none():
+    found = area(Designs.from_grid(FOUR, {"network.bandwidth_gb_per_s": [4 * 102.4, None]}))["network"]
+    assert found[0] == pytest.approx(found[1])
+    assert area(one(DENSE))["network"] == 0  # one array next to its buffer
+    assert prices(one(DENSE))["network_bytes"] == 0
+
+
+def test_network_energy_by_hand():
+    """Three hops of 2 mm: the wire, and the two registers of each router."""
+    machine = FOUR.override({"network.hops": 3, "network.hop_mm": 2, "network.energy_pj_per_bit_mm": 0.1})
+    assert prices(one(machine))["network_bytes"] == pytest.approx(8 * 3 * (2 * 0.1 + 2 * 0.0312563 / 32))
+
+
+def test_arithmetic_by_hand():
+    """PE areas (um2) around the synthesised adders and multiply-accumulate, and a PE's energy a cycle (pJ)."""
+    mac, extra, per_bit, register = (
+        44.58564,
+        72.18558 - 44.58564,
+        (72.18558 - 44.58564 - 32.04684 + 15.79014) / 20,
+        0.33534,
+    )
+    assert pe_um2(one(COMPOSABLE)) == pytest.approx(1.41 * mac + extra + per_bit * (3 * 32 + 32 - 56), rel=1e-4)
+    adder_9 = 6.96924 * (9 / 16) ** (np.log(10.76004 / 6.96924) / np.log(1.5))
+    serial = adder_9 + 8 * 3.07638 / 24 + 14.7987 / 16 + max(extra + per_bit * (26 - 56), 26 * register)
+    assert pe_um2(one(SERIAL_WEIGHTS)) == pytest.approx(serial, rel=1e-4)
+    bit = 0.086009 / 64
+    assert pe_cycle_pj(one(SERIAL_WEIGHTS)) == pytest.approx(8 * bit + 0.022791 * (2 + 9) / 32 + 0.0312563 * 2 / 32)
+    assert pe_cycle_pj(one(SERIAL)) == pytest.approx(bit + 0.022791 * (2 + 2) / 32 + 0.0312563 * (2 + 1) / 32)
+
+
+def test_composable_pays_at_native_width_and_serial_pes_are_small():
+    """More area a native MAC for a PE that splits; a serial PE is small, eight (64) of them are not."""
+    parallel, composable, weights, both = (
+        float(pe_um2(one(m))[0]) for m in (DENSE, COMPOSABLE, SERIAL_WEIGHTS, SERIAL)
+    )
+    assert parallel < composable < 16 * parallel
+    assert weights < parallel < 8 * weights
+    assert both < weights < parallel < 64 * both
+    assert prices(one(COMPOSABLE))["macs"] > prices(one(DENSE))["macs"]
 
 
 @pytest.mark.parametrize("machine", [DENSE, LANES], ids=lambda m: m.name)
@@ -176,6 +251,12 @@ def test_all_reasons_are_given():
     ok, reasons = feasible(one(worst))
     assert not ok[0]
     assert len(reasons[0].split("; ")) == 2
+
+
+def test_assembled_arithmetic_and_networks_say_so():
+    assert any("composable" in note and "assumed" in note for note in labels(COMPOSABLE))
+    assert any("bit-serial" in note and "not synthesised" in note for note in labels(SERIAL))
+    assert any("network" in note and "estimated" in note for note in labels(FOUR))
 
 
 @pytest.mark.parametrize("name", names())

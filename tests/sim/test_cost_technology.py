@@ -105,19 +105,22 @@ def test_macs_reproduce_synthesis(params, area):
     assert area == pytest.approx(cells_um2("mac", params))
 
 
+EIGHT, FOUR = units.mac(8, 8, 32), units.mac(4, 4, 24)
+
+
 @pytest.mark.parametrize(
     ("unit", "params", "area"),
     [
-        ("pe_ws", "W=8;A=32;DB=1", units.stationary_pe(8, 8, 32, True)),
-        ("pe_ws", "W=8;A=32;DB=0", units.stationary_pe(8, 8, 32, False)),
-        ("pe_ws", "W=4;A=24;DB=1", units.stationary_pe(4, 4, 24, True)),
-        ("pe_os", "W=8;A=32;SH=1", units.output_pe(8, 8, 32, True)),
-        ("pe_os", "W=8;A=32;SH=0", units.output_pe(8, 8, 32, False)),
-        ("pe_os", "W=4;A=24;SH=1", units.output_pe(4, 4, 24, True)),
-        ("macreg", "W=8;A=32", units.lane_pe(8, 8, 32)),
-        ("macreg", "W=4;A=24", units.lane_pe(4, 4, 24)),
-        ("pe_ws24", "W=8;A=32", units.stationary_pe(8, 8, 32, True) + units.structured_extra(False, 4, 8)),
-        ("pe_os24", "W=8;A=32", units.output_pe(8, 8, 32, True) + units.structured_extra(True, 4, 8)),
+        ("pe_ws", "W=8;A=32;DB=1", units.stationary_pe(EIGHT, 8, 8, 32, True)),
+        ("pe_ws", "W=8;A=32;DB=0", units.stationary_pe(EIGHT, 8, 8, 32, False)),
+        ("pe_ws", "W=4;A=24;DB=1", units.stationary_pe(FOUR, 4, 4, 24, True)),
+        ("pe_os", "W=8;A=32;SH=1", units.output_pe(EIGHT, 8, 8, 32, True)),
+        ("pe_os", "W=8;A=32;SH=0", units.output_pe(EIGHT, 8, 8, 32, False)),
+        ("pe_os", "W=4;A=24;SH=1", units.output_pe(FOUR, 4, 4, 24, True)),
+        ("macreg", "W=8;A=32", units.lane_pe(EIGHT, 32)),
+        ("macreg", "W=4;A=24", units.lane_pe(FOUR, 24)),
+        ("pe_ws24", "W=8;A=32", units.stationary_pe(EIGHT, 8, 8, 32, True) + units.structured_extra(False, 4, 8)),
+        ("pe_os24", "W=8;A=32", units.output_pe(EIGHT, 8, 8, 32, True) + units.structured_extra(True, 4, 8)),
         ("prienc", "T=64", units.encoder(64)),
         ("xbar", "N=16;W=8", units.crossbar(16, 8)),
         ("mux4", "W=8", units.multiplexer(4, 8)),
@@ -130,7 +133,10 @@ def test_units_reproduce_synthesis(unit, params, area):
 
 
 def test_structured_support_costs_what_was_synthesised():
-    for pe, output in ((units.stationary_pe(8, 8, 32, True), False), (units.output_pe(8, 8, 32, True), True)):
+    for pe, output in (
+        (units.stationary_pe(EIGHT, 8, 8, 32, True), False),
+        (units.output_pe(EIGHT, 8, 8, 32, True), True),
+    ):
         assert 0.11 < float(units.structured_extra(output, 4, 8) / pe) < 0.25
 
 
