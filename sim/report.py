@@ -87,7 +87,7 @@ class Report:
     @property
     def peak_macs_per_cycle(self) -> float:
         """MACs a cycle with every PE busy."""
-        return self.spec.array.rows * self.spec.array.cols * self.spec.array.count
+        return self.spec.array.peak_macs_per_cycle
 
     @property
     def cycles(self) -> int:

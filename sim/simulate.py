@@ -96,6 +96,13 @@ def _overflow(name: str, designs: Designs, over: float, slot: int) -> str:
     return f"op {name} fits no mapping, memory.{designs.levels[slot]} overflows by at least {int(np.ceil(over))} bytes"
 
 
+_ANY_WIDTH = {  # what an array takes in more cycles if it is wider than its PEs; the rest must fit them
+    ARITHMETICS["composable"]: ("weight_bits", "activation_bits"),
+    ARITHMETICS["bit_serial_weights"]: ("weight_bits",),
+    ARITHMETICS["bit_serial"]: ("weight_bits", "activation_bits"),
+}
+
+
 def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.bool_], list[str]]:
     """Which designs can be built and can run the trace's precisions, and why not ("" if they can)."""
     ok, reasons = area_model.feasible(designs)
@@ -105,8 +112,8 @@ def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.b
         widest = trace.remembered("widest", partial(_widest, trace))
         for column, wanted in widest.items():
             field = f"array.{column}"
-            fixed_width = designs["array.arithmetic"] == ARITHMETICS["parallel"]
-            narrow = (designs[field] < wanted) & (fixed_width | (column == "accumulator_bits"))
+            any_width = [arithmetic for arithmetic, columns in _ANY_WIDTH.items() if column in columns]
+            narrow = (designs[field] < wanted) & ~np.isin(designs["array.arithmetic"], any_width)
             for i in np.flatnonzero(narrow & ok):
                 ok[i] = False
                 reasons[i] = f"{field} is {designs[field][i]:g}, the trace needs {wanted:g}"

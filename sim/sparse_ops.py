@@ -127,11 +127,12 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
         stored = room = np.where(fits, compressed, dense)
         packed = np.where(fits, kept * np.ceil(k / group), k)
         out[:, S_GRAIN] = max(GRAIN, group)
+    scales = ops["weight_scale_bytes"].to_numpy(dtype=np.float64)
     out[:, S_NONZEROS] = nonzeros
     out[:, S_PACKED_K] = packed
-    out[:, S_STORED_BYTES] = stored * fetched
-    out[:, S_ROOM_BYTES] = room
-    out[:, S_ARRAY_BYTES] = stored
+    out[:, S_STORED_BYTES] = (stored + scales) * fetched
+    out[:, S_ROOM_BYTES] = room + scales
+    out[:, S_ARRAY_BYTES] = stored + scales
     labels = np.where(packed < k, "n:m", "dense").astype(object)
     if c["array.kind"] == KINDS["lanes"]:
         labels = _lane_cycles(c, trace, out)

@@ -59,14 +59,17 @@ NUMBERS: dict[str, float] = {
     "live_in_bytes": 0,  # all activations alive while the op's input waits, and after its output exists
     "live_out_bytes": 0,
     "repeats": 1,
+    "weight_scale_bytes": 0,  # scales and zero points of a quantised stationary operand, one batch item
 }
 """Numeric columns of the op table and their defaults; bytes are of 8 bits."""
 
-LATER = ("input_elements",)
+LATER = ("input_elements", "weight_scale_bytes")
 """Columns that the first files of this version lack; they take their defaults."""
 
 TEXTS = ("name", "kind", "matrix_type", "weight_source", "sparsity_label")
-_POSITION = {name: i for i, name in enumerate(NUMBERS)}
+_AFTER_KIND = ("weight_scale_bytes",)  # columns that no kernel reads: :mod:`sim.sparse_ops` folds them into bytes
+_ORDER = [*(name for name in NUMBERS if name not in _AFTER_KIND), "kind", *_AFTER_KIND]
+_POSITION = {name: i for i, name in enumerate(_ORDER)}
 
 
 @dataclass(frozen=True)
@@ -187,13 +190,12 @@ class Trace:
         )
 
     def numeric(self) -> NDArray[np.float64]:
-        """[ops, len(NUMBERS) + 1] float64 for the kernels; the last column is the kind code."""
+        """[ops, len(NUMBERS) + 1] float64 for the kernels: :data:`NUMBERS` and the kind code, as :func:`position`."""
         return self.remembered("numeric", self._numeric).copy()
 
     def _numeric(self) -> NDArray[np.float64]:
-        values = self.ops[list(NUMBERS)].to_numpy(dtype=np.float64)
-        kind = (self.ops["kind"] == "vector").to_numpy(dtype=np.float64)
-        return np.column_stack([values, kind])
+        kind = (self.ops["kind"] == "vector").astype(np.float64)
+        return self.ops[list(NUMBERS)].assign(kind=kind)[_ORDER].to_numpy(dtype=np.float64)
 
     def remembered(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         """``make()``, a function of this trace alone, computed once and again when the trace has changed."""
@@ -295,7 +297,7 @@ def _read_masks(path: Path) -> list[NDArray[np.bool_]]:
 
 def position(name: str) -> int:
     """Column of ``name`` in :meth:`Trace.numeric`."""
-    return len(NUMBERS) if name == "kind" else _POSITION[name]
+    return _POSITION[name]
 
 
 def gemm(
@@ -305,29 +307,43 @@ def gemm(
     bits: int = 8,
     sparsity: Sparsity | float | str | NDArray[np.bool_] | None = None,
     batch: int = 1,
+    weight_bits: int | None = None,
+    group: int | None = None,
+    scale_bits: int = 16,
 ) -> Trace:
-    """A one-op trace. ``sparsity``: a mask (out x in), a density, "n:m", or a :class:`Sparsity`; default dense."""
+    """A one-op trace. ``sparsity``: a mask (out x in), a density, "n:m", or a :class:`Sparsity`; default dense.
+
+    ``bits``: of activations and outputs, and of weights where ``weight_bits`` does not say otherwise; 1 to 16 (an array
+    of fixed width takes no more than its own). ``group``: inputs of an output feature that share a scale (and zero
+    point) of ``scale_bits``, stored with the weights: 4-bit weights in groups of 128 are 4.125 bits a weight.
+
+    Raises:
+        InputError: a size, width or group out of range.
+    """
     if isinstance(sparsity, str):
         sparsity = Sparsity(n_of_m=sparsity)
     elif isinstance(sparsity, int | float):
         sparsity = Sparsity(density=float(sparsity))
     elif isinstance(sparsity, np.ndarray):
         sparsity = Sparsity(mask=sparsity)
-    if bits not in (4, 8, 16):
-        raise InputError(f"bits must be 4, 8 or 16, got {bits}")
-    for label, value in (("m", m), ("k", k), ("n", n), ("batch", batch)):
-        if isinstance(value, bool) or int(value) != value or value < 1:
+    weight_bits = bits if weight_bits is None else weight_bits
+    for label, value in (("bits", bits), ("weight_bits", weight_bits)):
+        if value not in range(1, 17) or isinstance(value, bool):
+            raise InputError(f"{label} must be an integer between 1 and 16, got {value}")
+    for label, value in (("m", m), ("k", k), ("n", n), ("batch", batch), ("group", group), ("scale_bits", scale_bits)):
+        if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
             raise InputError(f"{label} must be an integer >= 1, got {value}")
     numbers = {
         "m": m,
         "n": n,
         "k": k,
         "batch": batch,
-        "weight_bits": bits,
+        "weight_bits": weight_bits,
         "activation_bits": bits,
         "output_bits": bits,
         "live_in_bytes": batch * m * k * bits / 8,
         "live_out_bytes": batch * m * n * bits / 8,
+        "weight_scale_bytes": n * -(-k // group) * scale_bits / 8 if group else 0.0,
     }
     op = Op(f"gemm_{m}x{n}x{k}", sparsity=sparsity, numbers=numbers)
     return Trace.from_ops([op], {"name": op.name})

@@ -34,7 +34,7 @@ Machine = Annotated[
 ]
 Gemm = Annotated[str | None, typer.Option(help="One GEMM: M tokens, N outputs, K inputs.", metavar="MxNxK")]
 TraceName = Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.", metavar="NAME|FILE")]
-Bits = Annotated[int | None, typer.Option(help="Operand bits of --gemm: 4, 8 or 16 (default 8).", metavar="N")]
+Bits = Annotated[int | None, typer.Option(help="Operand bits of --gemm, 1 to 16 (default 8).", metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
 

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from accel_models import accelerator
 from sim.compute.precision import COMPOSABLE, PARALLEL, SERIAL, SERIAL_WEIGHTS, cycles_per_vector
+from sim.designs import Designs
 from sim.errors import InputError
+from sim.memory.traffic import S_ARRAY_BYTES, S_ROOM_BYTES, S_STORED_BYTES
+from sim.simulate import feasible, simulate
+from sim.sparse_ops import sparse_table
+from sim.sparsity import formats
+from sim.trace import NUMBERS, Trace, gemm, position
 
 NATIVE = (8, 8)
 bits = st.integers(1, 16)
@@ -80,3 +86,94 @@ def test_widths_that_cannot_be():
     with pytest.raises(InputError, match=r"array.activation_bits must be less than or equal to 16, got 17"):
         dense.override({"array.activation_bits": 17})
     assert dense.override({"array.arithmetic": "bit_serial", "array.weight_bits": 3}).array.weight_bits == 3
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "ratio"), [("parallel", 1), ("composable", 16), ("bit_serial_weights", 4), ("bit_serial", 16)]
+)
+def test_two_bit_operands_in_a_run(arithmetic, ratio):
+    """Cycles that nothing but the array's arithmetic makes, against those of 8-bit operands."""
+    machine = accelerator("dense_ws").override({"array.arithmetic": arithmetic})
+    wide, narrow = (simulate(machine, gemm(m=512, k=256, n=256, bits=b)).stalls["compute"] for b in (8, 2))
+    assert wide / narrow == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "weights", "activations"),
+    [
+        ("parallel", False, False),
+        ("composable", True, True),
+        ("bit_serial_weights", True, False),
+        ("bit_serial", True, True),
+    ],
+)
+def test_wider_operands_run_only_where_they_come_in_parts(arithmetic, weights, activations):
+    designs = Designs.from_machines([accelerator("dense_ws").override({"array.arithmetic": arithmetic})])
+    for trace, runs, name in (
+        (gemm(m=8, k=8, n=8, bits=8, weight_bits=16), weights, "weight_bits"),
+        (gemm(m=8, k=8, n=8, bits=16, weight_bits=8), activations, "activation_bits"),
+    ):
+        ok, reasons = feasible(designs, trace)
+        assert bool(ok[0]) == runs
+        assert reasons[0] == ("" if runs else f"array.{name} is 8, the trace needs 16")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"bits": 0}, "bits must be an integer between 1 and 16, got 0"),
+        ({"bits": 17}, "bits must be an integer between 1 and 16, got 17"),
+        ({"weight_bits": 2.5}, "weight_bits must be an integer between 1 and 16, got 2.5"),
+        ({"group": 0}, "group must be an integer >= 1, got 0"),
+        ({"group": 64, "scale_bits": 0}, "scale_bits must be an integer >= 1, got 0"),
+    ],
+)
+def test_widths_and_groups_out_of_range(fields, wanted):
+    with pytest.raises(InputError, match=wanted):
+        gemm(m=8, k=8, n=8, **fields)
+
+
+def stored(trace, machine="dense_ws"):
+    """Bytes of the weights (as fetched, as the array reads them, as room is made for them)."""
+    row = sparse_table(Designs.from_machines([accelerator(machine)]), trace).values[0, 0]
+    return [float(row[column]) for column in (S_STORED_BYTES, S_ARRAY_BYTES, S_ROOM_BYTES)]
+
+
+def test_group_scales_are_stored_with_the_weights():
+    """Four-bit weights in groups of 128 with 16-bit scales: 4.125 bits a weight, as of GPTQ and Marlin."""
+    assert stored(gemm(m=4, k=512, n=96, weight_bits=4, group=128)) == [512 * 96 * 4.125 / 8] * 3
+    # the last group is short: five groups of 600 inputs
+    assert stored(gemm(m=4, k=600, n=96, weight_bits=4, group=128, scale_bits=24)) == [600 * 96 / 2 + 5 * 96 * 3] * 3
+    assert stored(gemm(m=4, k=512, n=96, weight_bits=4)) == [512 * 96 / 2] * 3
+
+
+def test_scales_come_on_top_of_every_format():
+    sparse = {"m": 4, "k": 512, "n": 96, "sparsity": "2:4"}
+    scales = 96 * 4 * 2
+    assert stored(gemm(**sparse, group=128), "nm_24") == [512 * 96 * 5 / 8 + scales] * 3
+    bitmap = float(formats.bytes_of("bitmap", 96, 512, 512 * 96 / 2, 8))
+    assert stored(gemm(**sparse, group=128), "sparse_lanes")[:2] == [bitmap + scales] * 2
+
+
+@pytest.mark.parametrize("engine", ["analytic", "timeline"])
+def test_scales_are_read_from_dram(engine):
+    machine = accelerator("dense_ws")
+    without, with_scales = (simulate(machine, gemm(m=1, k=1024, n=512, group=g), engine) for g in (None, 64))
+    assert with_scales.dram_bytes - without.dram_bytes == pytest.approx(512 * 16 * 2)
+    assert with_scales.cycles > without.cycles
+
+
+def test_a_trace_from_before_scales_has_none(tmp_path):
+    trace = gemm(m=4, k=64, n=64, group=32)
+    loaded = Trace.load(trace.save(tmp_path / "now"))
+    assert loaded.ops["weight_scale_bytes"].tolist() == [64 * 2 * 2]
+    old = Trace(trace.ops.drop(columns="weight_scale_bytes"), meta=trace.meta)
+    assert Trace.load(old.save(tmp_path / "before")).ops["weight_scale_bytes"].tolist() == [0]
+
+
+def test_the_kernels_see_every_number_where_position_says():
+    trace = gemm(m=4, k=64, n=64, group=32)
+    row = trace.numeric()[0]
+    assert len(row) == len(NUMBERS) + 1
+    assert {name: row[position(name)] for name in NUMBERS} == {name: float(trace.ops[name][0]) for name in NUMBERS}
+    assert row[position("kind")] == 0

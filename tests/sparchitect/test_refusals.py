@@ -83,7 +83,7 @@ def test_machine_files_that_are_not_there(refused, tmp_path):
         (("--gemm", "8x-8x8"), ("MxNxK",)),
         ((), ("exactly one of",)),
         ((*GEMM, "--trace", "smollm2_135m_dense"), ("exactly one of",)),
-        ((*GEMM, "--bits", "5"), ("4, 8 or 16", "5")),
+        ((*GEMM, "--bits", "17"), ("between 1 and 16", "17")),
         ((*GEMM, "--bits", "many"), ("--bits", "integer")),
         (("--trace", "smollm2_135m_dense", "--bits", "8"), ("--bits", "--gemm")),
         ((*GEMM, "--density", "1.5"), ("between 0 and 1", "1.5")),
