@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sim import perfetto
 from sim.analytic import Detail
 from sim.cost import area as area_model
 from sim.cost import energy as energy_model
@@ -150,6 +152,10 @@ class Report:
             "provenance": self.provenance,
             "ops": json.loads(self.table.to_json(orient="records")),
         }
+
+    def save_perfetto(self, path: str | Path) -> Path:
+        """Write when each tile ran as a trace for ui.perfetto.dev (:mod:`sim.perfetto`; timeline engine only)."""
+        return perfetto.save(self, path)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True)
