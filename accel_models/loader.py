@@ -66,11 +66,21 @@ def accelerator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Accelerat
 
 
 def _from_file(path: Path) -> Accelerator:
+    raw, lines = plain_fields(path, f"no such machine file; bundled machines: {', '.join(names())}")
+    return build(raw, where=str(path), line_of=lines)
+
+
+def plain_fields(path: Path, missing: str = "no such file") -> tuple[Any, Mapping[FieldPath, int]]:
+    """What a YAML file from a stranger holds, as plain data, and the line of every field.
+
+    :class:`InputError` for a file that cannot be read (``missing``: what to say where there is none), broken YAML,
+    tags, aliases, duplicate keys, deep nesting.
+    """
     where = str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{where}: no such machine file; bundled machines: {', '.join(names())}") from None
+        raise InputError(f"{where}: {missing}") from None
     except UnicodeDecodeError:
         raise InputError(f"{where}: not a text file in UTF-8") from None
     except OSError as error:
@@ -94,7 +104,7 @@ def _from_file(path: Path) -> Accelerator:
         raise
     except ValueError as error:  # a number or date that YAML recognises but Python refuses
         raise InputError(f"{where}: broken YAML, {str(error).splitlines()[0]}") from None
-    return build(raw, where=where, line_of=lines)
+    return raw, lines
 
 
 def _refuse_events(text: str, where: str) -> None:

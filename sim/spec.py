@@ -287,6 +287,9 @@ def _set(raw: dict[str, Any], path: str, value: Any, machine: Accelerator) -> No
 def _fields(path: tuple[Any, ...], model: Any) -> list[str]:
     """Known field names of the part that the parent of ``path`` is, for the nearest-name hint."""
     for key in path[:-1]:
+        if str(key).isdigit() and get_args(model):  # a place in a tuple of parts
+            model = get_args(model)[0]
+            continue
         if model is MemoryLevel or not (isinstance(model, type) and issubclass(model, BaseModel)):
             return []
         field = model.model_fields.get(str(key))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from accel_models import accelerator
     from dse.explore import explore
     from dse.sweep import sweep
+    from sim.operations import batched_gemm, conv2d, depthwise_conv2d, elementwise, gemv, reduction, sequence
+    from sim.parallel.chips import simulate_chips
+    from sim.parallel.network import Chips
     from sim.report import Report
     from sim.simulate import evaluate, simulate
     from sim.spec import Accelerator
@@ -29,22 +32,32 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Accelerator": "sim.spec",
+    "Chips": "sim.parallel.network",
     "Op": "sim.trace",
     "Report": "sim.report",
     "Sparsity": "sim.trace",
     "Trace": "sim.trace",
     "accelerator": "accel_models",
+    "batched_gemm": "sim.operations",
+    "conv2d": "sim.operations",
+    "depthwise_conv2d": "sim.operations",
+    "elementwise": "sim.operations",
     "evaluate": "sim.simulate",
     "explore": "dse.explore",
     "gemm": "sim.trace",
+    "gemv": "sim.operations",
     "llm": "workloads.llm",
     "load_trace": "workloads.traces",
+    "reduction": "sim.operations",
+    "sequence": "sim.operations",
     "simulate": "sim.simulate",
+    "simulate_chips": "sim.parallel.chips",
     "sweep": "dse.sweep",
 }
 
 __all__ = [
     "Accelerator",
+    "Chips",
     "InputError",
     "Op",
     "Report",
@@ -52,12 +65,20 @@ __all__ = [
     "Trace",
     "__version__",
     "accelerator",
+    "batched_gemm",
+    "conv2d",
+    "depthwise_conv2d",
+    "elementwise",
     "evaluate",
     "explore",
     "gemm",
+    "gemv",
     "llm",
     "load_trace",
+    "reduction",
+    "sequence",
     "simulate",
+    "simulate_chips",
     "sweep",
 ]
 

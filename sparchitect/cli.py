@@ -35,6 +35,9 @@ Machine = Annotated[
 Gemm = Annotated[str | None, typer.Option(help="One GEMM: M tokens, N outputs, K inputs.", metavar="MxNxK")]
 TraceName = Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.", metavar="NAME|FILE")]
 Bits = Annotated[int | None, typer.Option(help="Operand bits of --gemm, 1 to 16 (default 8).", metavar="N")]
+Objective = Annotated[
+    str, typer.Option(help="What each op's mapping minimises: latency, energy, edp or traffic.", metavar="NAME")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
 
@@ -65,6 +68,18 @@ def simulate(
         float | None, typer.Option(help="Weight density of --gemm, 0 to 1: a random mask is drawn.", metavar="D")
     ] = None,
     engine: Annotated[str, typer.Option(help="analytic or timeline.", metavar="NAME")] = "analytic",
+    objective: Objective = "latency",
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="Fixed mappings of ops by name, a YAML file; others are searched.", metavar="FILE"),
+    ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the tiles' times for ui.perfetto.dev; needs --engine timeline.", metavar="FILE.json[.gz]"
+        ),
+    ] = None,
+    nest: Annotated[bool, typer.Option("--nest", help="Print the loop nest of every GEMM, too.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a machine field; repeat.", metavar="PATH=VALUE")
     ] = None,
@@ -76,13 +91,36 @@ def simulate(
     Examples:
       sparchitect simulate -a dense_ws --gemm 128x1536x576 --set array.rows=32
       sparchitect simulate -a sparse_lanes --trace smollm2_135m_wanda_50
+      sparchitect simulate -a dense_ws --gemm 128x1536x576 --objective edp --nest
+      sparchitect simulate -a dense_ws --gemm 128x1536x576 --mapping mine.yaml \\
+        --engine timeline --perfetto tiles.json.gz
     """
     from accel_models import accelerator as load
     from sim.simulate import simulate as run
 
+    if perfetto is not None and engine == "analytic":
+        raise InputError("--perfetto draws the tiles of the timeline engine, add --engine timeline")
+    if perfetto is not None and not perfetto.name.endswith((".json", ".json.gz")):
+        raise InputError(f"--perfetto {perfetto}: must end in .json or .json.gz")
     machine = load(accelerator).override(arguments.assignments(set_ or []))
-    report = run(machine, _work(gemm, trace, bits, density), engine)
-    print(arguments.one_json(report.to_dict()) if json_ else repr(report))
+    fixed = None if mapping is None else _fixed(mapping)
+    report = run(machine, _work(gemm, trace, bits, density), engine, objective, fixed)
+    if perfetto is not None:
+        report.save_perfetto(perfetto)
+    if json_:
+        print(arguments.one_json(report.to_dict() | ({"nest": report.mapping} if nest else {})))
+        return
+    print(repr(report))
+    if nest:
+        print(f"\n{report.mapping}")
+
+
+def _fixed(path: Path) -> Any:
+    from accel_models import plain_fields
+    from sim.fixed import FixedMappings
+
+    raw, _ = plain_fields(path, "no such mapping file")
+    return FixedMappings.build(raw, where=str(path))
 
 
 def _work(gemm: str | None, trace: str | None, bits: int | None, density: float | None) -> Any:
@@ -108,27 +146,50 @@ def sweep(
     gemm: Gemm = None,
     trace: TraceName = None,
     bits: Bits = None,
-    out: Annotated[Path | None, typer.Option(help="Write the table here (.csv or .parquet).", metavar="FILE")] = None,
+    objective: Objective = "latency",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table here: .csv, or .parquet piece by piece.", metavar="FILE")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished sweep in --out.")] = False,
     json_: Json = False,
 ) -> None:
     """Evaluate a grid of one machine's fields.
 
+    A .parquet file may hold millions of designs: finished pieces survive Ctrl-C and are not evaluated again.
+
     \b
-    Example:
+    Examples:
       sparchitect sweep -a dense_ws --gemm 128x1536x576 \\
         --vary array.rows=8,16,32 --vary memory.shared.capacity_kib=128,512
+      sparchitect sweep -a dense_ws --trace smollm2_135m_dense --objective edp \\
+        --vary array.rows=8,16,32,64 --vary clock_ghz=0.4,0.6,0.8,1 --out sweep.parquet
     """
     from accel_models import accelerator as load
     from dse.sweep import sweep as run
-    from sparchitect.display import sweep_table, table_path, write_table
+    from sparchitect.display import first_rows, progress, sweep_table, table_path, write_table
 
     grid = arguments.grid(vary)
     if out is not None:
         table_path(out)
-    table = run(load(accelerator), _work(gemm, trace, bits, None), grid)
-    if out is not None:
-        write_table(table, out)
-    print(arguments.one_json({"designs": table.to_dict("records")}) if json_ else sweep_table(table, list(grid)))
+    streamed = out is not None and out.suffix == ".parquet"
+    if resume and not streamed:
+        raise InputError("--resume needs --out FILE.parquet")
+    machine, work = load(accelerator), _work(gemm, trace, bits, None)
+    try:
+        with progress(quiet=json_, rate=True) as tick:
+            found = run(machine, work, grid, objective, out if streamed else None, resume, tick)
+    except KeyboardInterrupt:
+        raise Interrupted(f"finished pieces are kept, go on with --resume --out {out}" if streamed else "") from None
+    rows, total = first_rows(found) if isinstance(found, Path) else (found, len(found))
+    if out is not None and not streamed:
+        write_table(rows, out)
+    if json_:
+        more = {} if out is None else {"file": str(out), "designs_in_file": total}
+        print(arguments.one_json({"designs": rows.to_dict("records"), **more}))
+        return
+    print(sweep_table(rows, list(grid)))
+    if total > len(rows):
+        print(f"the first {len(rows):,} of {total:,} designs; all are in {out}")
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,9 @@ Tick = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress(quiet: bool = False) -> Iterator[Tick]:
+def progress(quiet: bool = False, rate: bool = False) -> Iterator[Tick]:
     """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when
-    ``quiet``."""
+    ``quiet``. ``rate``: also how many are done a second, not counting those done at the first call."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -39,16 +40,21 @@ def progress(quiet: bool = False) -> Iterator[Tick]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([TextColumn("{task.fields[rate]}")] if rate else []),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, Any] = {}
+        began: dict[str, tuple[float, int]] = {}
 
         def tick(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=total, rate="")
+                began[what] = time.monotonic(), done
+            since, before = began[what]
+            per_second = f"{(done - before) / max(time.monotonic() - since, 1e-9):,.0f}/s" if done > before else ""
+            bars.update(tasks[what], completed=done, total=total, rate=per_second)
 
         yield tick
 
@@ -141,6 +147,19 @@ def sweep_table(table: pd.DataFrame, varied: list[str]) -> str:
     """The columns people look at first, as text."""
     shown = table[[*varied, "cycles", "seconds", "energy_pj", "area_mm2", "dram_bytes", "feasible", "reason"]]
     return shown.to_string(index=False, max_rows=60)
+
+
+def first_rows(path: Path, most: int = 100_000) -> tuple[pd.DataFrame, int]:
+    """The first rows of a sweep's Parquet file (all, if they are no more than ``most``), and how many it holds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file, groups = pq.ParquetFile(path), []
+    for number in range(file.num_row_groups):
+        groups.append(file.read_row_group(number))
+        if sum(g.num_rows for g in groups) >= most:
+            break
+    return pa.concat_tables(groups).to_pandas().head(most), file.metadata.num_rows
 
 
 def table_path(path: Path) -> None:

@@ -35,6 +35,7 @@ def simulate_chips(
     pipeline: int = 1,
     micro_batches: int = 1,
     engine: str = "analytic",
+    objective: str = "latency",
 ) -> ChipsReport:
     """Report of ``chips.count`` = ``tensor`` x ``pipeline`` chips, each a ``machine``.
 
@@ -42,6 +43,7 @@ def simulate_chips(
     the energy are those of ``micro_batches`` runs. With stages of t_s seconds a micro-batch the last one leaves after
     ``sum t_s + (micro_batches - 1) max t_s`` (GPipe, Huang et al. 2019: for equal stages a bubble of
     (p - 1) / (m + p - 1)). Chips of a stage meet at every collective: between two of them the slowest counts.
+    ``objective``: what the mapping of every op on its chip minimises, as in :func:`sim.simulate.simulate`.
 
     Raises:
         InputError: numbers that are not whole and >= 1, or do not multiply to the chips; a trace that cannot be cut so
@@ -59,7 +61,7 @@ def simulate_chips(
         cut = shards(part, tensor)
         notes += [n for n in cut.notes if n not in notes]
         sends = number < pipeline - 1
-        found.append(_stage(machine, cut, part, chips, group, engine, sends))
+        found.append(_stage(machine, cut, part, chips, group, engine, objective, sends))
     slowest = max(found, key=lambda s: s.seconds)
     by_cause = {cause: micro_batches * s for cause, s in slowest.seconds_by_cause.items()}
     by_cause["bubble"] = sum(s.seconds for s in found) - slowest.seconds
@@ -82,7 +84,14 @@ def simulate_chips(
 
 
 def _stage(
-    machine: Accelerator, cut: Shards, part: Trace, chips: Chips, group: Chips, engine: str, sends: bool
+    machine: Accelerator,
+    cut: Shards,
+    part: Trace,
+    chips: Chips,
+    group: Chips,
+    engine: str,
+    objective: str,
+    sends: bool,
 ) -> Stage:
     """Simulate every chip of one stage (equal traces once) and what its chips exchange."""
     known: dict[bytes, Report] = {}
@@ -90,7 +99,7 @@ def _stage(
     for one in cut.traces:
         key = one.numeric().tobytes() if one.profiles is None else str(len(reports)).encode()
         if key not in known:
-            known[key] = simulate(machine, one, engine)
+            known[key] = simulate(machine, one, engine, objective)
         reports.append(known[key])
     seconds = np.array([r.table["cycles"].to_numpy() / (r.clock_ghz * 1e9) for r in reports])
     starts = [0, *(i + 1 for i in sorted(cut.transfers) if i + 1 < len(part))]
