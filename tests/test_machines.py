@@ -7,8 +7,14 @@ import yaml
 
 from accel_models import accelerator, names, summaries
 from accel_models.loader import DATA
+from sim.designs import Designs
 from sim.errors import InputError
+from sim.simulate import feasible, simulate
+from sim.trace import gemm
+from workloads.llm import llm
 
+EDGE = ("dense_ws", "nm_24", "sparse_lanes")  # equal in everything but sparsity support and what feeds it
+OTHERS = ("gemmini_like", "multi_array", "tpu_like")
 PROSE = ("name", "summary", "sources")
 
 
@@ -42,12 +48,12 @@ def test_a_file_is_one_page_and_named_after_its_machine(name):
 
 
 def test_summaries():
-    assert list(summaries()) == names() == ["dense_ws", "nm_24", "sparse_lanes"]
+    assert list(summaries()) == names() == [*sorted({*EDGE, *OTHERS})]
     assert all(summaries().values())
 
 
-def test_bundled_machines_compare():
-    machines = [accelerator(name) for name in names()]
+def test_edge_machines_compare():
+    machines = [accelerator(name) for name in EDGE]
     for same in (
         lambda m: m.peak_tops,
         lambda m: m.clock_ghz,
@@ -68,6 +74,68 @@ def test_buffers_feed_their_arrays():
     assert bytes_a_cycle["weight_buffer"] >= 2 * dense.array.cols
     assert nm.memory["input_buffer"].bandwidth_gb_per_s / nm.clock_ghz >= 2 * 2 * nm.array.rows
     assert nm.memory["weight_buffer"].bandwidth_gb_per_s / nm.clock_ghz >= 2 * 1.25 * nm.array.cols
+
+
+@pytest.mark.parametrize(
+    ("name", "tiers"),
+    [
+        ("tpu_like", [["unified", "weight_fifo"], ["accumulators"]]),
+        ("gemmini_like", [["scratchpad", "accumulator"]]),
+        ("multi_array", [["l2"], ["weight_buffer", "input_buffer", "accumulator"]]),
+    ],
+)
+def test_hierarchies_are_what_their_files_say(name, tiers):
+    assert accelerator(name).tiers == tiers
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_buffers_of_weight_stationary_machines_feed_their_arrays(name):
+    """A row of inputs, a row of weights and a row of sums there and back, every cycle, from the innermost level."""
+    machine = accelerator(name)
+    needed = {"inputs": machine.array.rows, "weights": machine.array.cols, "outputs": 2 * 4 * machine.array.cols}
+    innermost = {operand: level for level in machine.memory.values() for operand in level.keeps}
+    for level in machine.memory.values():
+        asked = sum(needed[operand] for operand in needed if innermost[operand] is level)
+        assert level.bandwidth_gb_per_s / machine.clock_ghz >= asked, level
+
+
+@pytest.mark.parametrize("phase", [{"phase": "prefill", "tokens": 64}, {"phase": "decode", "context": 256}])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_machines_can_be_built_and_run_a_layer(name, phase):
+    """A layer of Llama 2 7B: weights come from DRAM once at least, no faster than the bus or the array."""
+    machine = accelerator(name)
+    designs = Designs.from_machines([machine])
+    assert feasible(designs)[0].all()
+    trace = llm("llama2_7b", layers=1, **phase)
+    analytic, timeline = (simulate(machine, trace, engine) for engine in ("analytic", "timeline"))
+    gemms = trace.ops[trace.ops["weight_source"] == "weights"]
+    weights = (gemms["stored_elements"] * gemms["repeats"]).sum()
+    assert analytic.dram_bytes >= weights
+    assert analytic.seconds >= analytic.dram_bytes / (float(designs["dram.peak_gb_per_s"][0]) * 1e9)
+    assert analytic.seconds >= 2 * trace.macs / (machine.peak_tops * 1e12)
+    assert timeline.cycles == pytest.approx(analytic.cycles, rel=0.1)
+    assert ("network" in analytic.energy and analytic.energy["network"] > 0) == (name == "multi_array")
+
+
+def test_multicast_saves_reads_of_the_shared_level():
+    """Arrays that share an operand: read once from the L2, or once each; what arrives is the same."""
+    work = gemm(m=256, k=512, n=512)
+    machine = accelerator("multi_array")
+    split = {"array.split": "n"}  # every array needs all inputs
+    together = simulate(machine.override(split), work).table.iloc[0]
+    apart = simulate(machine.override(split | {"network.multicast": False}), work).table.iloc[0]
+    assert together["network_bytes"] == apart["network_bytes"]
+    assert apart["l2_read_bytes"] - together["l2_read_bytes"] >= 3 * 256 * 512
+
+
+def test_few_bytes_in_flight_bound_the_bus():
+    """Little's law at half of gemmini_like's requests, one channel: 8 of 64 B over DRAM's latency."""
+    machine = accelerator("gemmini_like")
+    few = machine.override({"dma.channels": 1, "dma.in_flight_kib": 0.5})
+    work = gemm(m=1, k=4096, n=4096)
+    latency_ns = float(Designs.from_machines([machine])["dram.latency_ns"][0])
+    assert simulate(few, work).seconds >= 4096 * 4096 / (512 / latency_ns) * 1e-9
+    assert simulate(few, work).seconds > 1.05 * simulate(machine, work).seconds
 
 
 def test_a_path_a_dict_and_a_name_give_the_same_machine(tmp_path):

@@ -2,6 +2,9 @@
 
 from accel_models import accelerator
 
+EDGE = ("dense_ws", "nm_24", "sparse_lanes")
+"""Bundled machines with the same levels, ``shared`` the outermost: they take the same overrides."""
+
 FAST = {
     "dram.bandwidth_gb_per_s": 1e6,
     "memory.shared.capacity_kib": 4194304,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fast_machines import array_cycles, unstalled
+from fast_machines import EDGE, array_cycles, unstalled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +47,7 @@ def test_unstalled_lanes_are_the_walk(engine):
     assert array_cycles(report) == pytest.approx(-(-20 // 8) * walk)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EDGE)
 @settings(max_examples=30, deadline=None)
 @given(
     batch=st.integers(1, 12),
