@@ -1,9 +1,11 @@
 """Machines whose memories never hold the array up, so that the array's own time shows."""
 
-from accel_models import accelerator
+from accel_models import accelerator, names
 
 EDGE = ("dense_ws", "nm_24", "sparse_lanes")
 """Bundled machines with the same levels, ``shared`` the outermost: they take the same overrides."""
+
+SINGLE = tuple(name for name in names() if accelerator(name).array.count == 1)
 
 FAST = {
     "dram.bandwidth_gb_per_s": 1e6,

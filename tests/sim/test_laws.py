@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from fast_machines import EDGE
+from fast_machines import EDGE, SINGLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel_models import accelerator, names
+from accel_models import accelerator
 from sim.designs import Designs
 from sim.simulate import evaluate, simulate
 from sim.sparsity import lanes
 from sim.trace import Sparsity, gemm
 
-MACHINES = names()
+MACHINES = SINGLE
 dims = st.tuples(st.integers(1, 200), st.integers(1, 700), st.integers(1, 700))
 
 

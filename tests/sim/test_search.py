@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from fast_machines import EDGE
+from fast_machines import EDGE, SINGLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel_models import accelerator, names
+from accel_models import accelerator
 from sim import analytic
 from sim.designs import OBJECTIVES, Designs
 from sim.simulate import simulate
@@ -40,7 +40,7 @@ def test_pruned_is_exhaustive(name, objective, shape, capacity, bandwidth):
     assert (pruned.columns == full.columns).all()
 
 
-@pytest.mark.parametrize("machine", [*map(accelerator, names()), three_levels()], ids=[*names(), "three_levels"])
+@pytest.mark.parametrize("machine", [*map(accelerator, SINGLE), three_levels()], ids=[*SINGLE, "three_levels"])
 @settings(max_examples=10, deadline=None)
 @given(shape=dims, objective=st.sampled_from(list(OBJECTIVES)))
 def test_traffic_is_that_of_the_printed_nest(machine, shape, objective):
