@@ -88,8 +88,8 @@ class Report:
 
     @property
     def peak_macs_per_cycle(self) -> float:
-        """MACs a cycle with every PE busy."""
-        return self.spec.array.peak_macs_per_cycle
+        """MACs a cycle if every PE did one (of native width; bit-serial PEs take several cycles)."""
+        return self.spec.array.rows * self.spec.array.cols * self.spec.array.count
 
     @property
     def cycles(self) -> int:
