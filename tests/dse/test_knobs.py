@@ -43,6 +43,31 @@ def test_turning_an_ordered_knob_up_worsens_an_objective(machine, path):
     assert worse.any(axis=1).all(), (values, found)
 
 
+FOUR = {"array.count": 4, "network.hop_mm": 0.5, "network.bandwidth_gb_per_s": 102.4}
+FURTHER = [  # ordered knobs that the default space leaves alone: what they are turned on, and their values
+    ({}, "array.count", [1, 2, 4]),
+    ({}, "array.arithmetic", ["parallel", "composable"]),
+    ({}, "memory.shared.ports", [1, 2]),
+    ({}, "memory.shared.access_bytes", [8, 4, 1]),
+    ({}, "memory.input_buffer.banks", [4, 8, 16]),
+    (FOUR, "network.bandwidth_gb_per_s", [25.6, 102.4, 204.8]),
+    (FOUR, "network.multicast", [False, True]),
+    (FOUR, "network.hops", [1, 2, 4]),
+    ({}, "dma.channels", [1, 2, 3]),
+    ({}, "dma.in_flight_kib", [0.5, 1, 4, 16]),
+    ({}, "dma.prefetch_weights", [False, True]),
+    ({}, "dma.stream_vector", [False, True]),
+]
+
+
+@pytest.mark.parametrize("fields,path,values", FURTHER, ids=[path for _, path, _ in FURTHER])
+def test_turning_any_other_knob_up_worsens_an_objective(fields, path, values):
+    base = accelerator("dense_ws").override({"memory.input_buffer.banks": 8, "memory.accumulator.banks": 8} | fields)
+    found = costs([base.override({path: v}) for v in values])
+    worse = np.diff(found, axis=0) > 1e-9 * found[:-1]
+    assert worse.any(axis=1).all(), (values, found)
+
+
 def test_dram_choices_trade():
     """More channels cost area, and a costlier standard does not win on everything."""
     base = accelerator("dense_ws")
