@@ -21,6 +21,7 @@ from sim.counts import CAUSES, COLUMNS, named
 from sim.designs import Designs
 from sim.explain import Nests
 from sim.op_table import op_table, sparse_notes
+from sim.report_text import text
 from sim.spec import Accelerator
 from sim.timeline import Events
 from sim.trace import Trace
@@ -161,46 +162,4 @@ class Report:
         return json.dumps(self.to_dict(), sort_keys=True)
 
     def __repr__(self) -> str:
-        total = max(self._totals["cycles"], 1e-30)
-        lines = [
-            f"{self.trace} on {self.machine} ({self.engine})",
-            f"  {self.cycles:,} cycles = {_si(self.seconds, 's')} at {self.clock_ghz:g} GHz; "
-            f"array {100 * self.utilization:.1f} % busy",
-            f"  {_si(self.energy_pj * 1e-12, 'J')}, "
-            f"{_si(self.energy_without_leakage_pj * 1e-12, 'J')} without leakage; "
-            f"{self.area_mm2:.3f} mm2; DRAM {_si(self.dram_bytes, 'B')}",
-            "  cycles:  " + _shares(self.stalls, total),
-            "  energy:  " + _shares(self.energy, max(self.energy_pj, 1e-30)),
-            "  area:    " + _shares(self.area, max(self.area_mm2, 1e-30)),
-        ]
-        if len(self.table) > 1:
-            groups = self.table.assign(what=self.table["matrix_type"].where(self.table["matrix_type"] != "", "vector"))
-            slow = groups.groupby("what")["cycles"].sum().sort_values(ascending=False).head(6)
-            lines.append("  ops:     " + _shares(slow.to_dict(), total))
-        else:
-            lines.append(f"  mapping: {self.table['mapping'].iloc[0]}; weights {self.table['weights_are'].iloc[0]}")
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
-
-
-def _shares(parts: dict[str, float], total: float) -> str:
-    found = sorted(((v, k) for k, v in parts.items() if v > 0.0005 * total), reverse=True)
-    return ", ".join(f"{name} {100 * value / total:.1f} %" for value, name in found)
-
-
-def _si(value: float, unit: str) -> str:
-    """``value`` with a decimal prefix: 1.23 mJ."""
-    for scale, prefix in (
-        (1e12, "T"),
-        (1e9, "G"),
-        (1e6, "M"),
-        (1e3, "k"),
-        (1, ""),
-        (1e-3, "m"),
-        (1e-6, "u"),
-        (1e-9, "n"),
-        (1e-12, "p"),
-    ):
-        if abs(value) >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"
+        return text(self)

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from sim.parallel.network import Chips
-from sim.report import Report, _shares, _si
+from sim.report import Report
+from sim.report_text import shares, si
 
 CAUSES = ("compute", "waiting", "communication", "bubble")
 """Where the time of the slowest stage goes: its slowest chip's own report; chips that wait for others before a
@@ -122,18 +123,18 @@ class ChipsReport:
         lines = [
             f"{self.trace} on {self.chips.count} x {self.machine} ({self.engine})",
             f"  tensor {self.tensor} x pipeline {self.pipeline}{batches}; {self.chips}",
-            f"  {_si(self.seconds, 's')}, {_si(self.energy_pj * 1e-12, 'J')}, {self.area_mm2:.3f} mm2, "
-            f"{_si(self.bytes_on_wire, 'B')} on the links",
-            f"  time:    {_shares(self.seconds_by_cause, max(self.seconds, 1e-30))}",
+            f"  {si(self.seconds, 's')}, {si(self.energy_pj * 1e-12, 'J')}, {self.area_mm2:.3f} mm2, "
+            f"{si(self.bytes_on_wire, 'B')} on the links",
+            f"  time:    {shares(self.seconds_by_cause, max(self.seconds, 1e-30))}",
         ]
         worst = max(self.stages, key=lambda s: s.seconds).slowest
-        lines.append(f"  chip:    {_shares(worst.stalls, max(sum(worst.stalls.values()), 1e-30))}")
+        lines.append(f"  chip:    {shares(worst.stalls, max(sum(worst.stalls.values()), 1e-30))}")
         sent = self.transfers.groupby(["kind", "algorithm"])[["count", "wire_bytes", "seconds"]].sum()
         for (kind, algorithm), row in sent.iterrows():
-            cost = f"{_si(row['seconds'], 's')}, {_si(row['wire_bytes'], 'B')} on the links"
+            cost = f"{si(row['seconds'], 's')}, {si(row['wire_bytes'], 'B')} on the links"
             lines.append(f"  {kind} ({algorithm}): {row['count']:.0f} a micro-batch, {cost}")
         if self.pipeline > 1:
             times = [s.seconds for s in self.stages]
-            lines.append(f"  stages:  {_si(min(times), 's')} to {_si(max(times), 's')} a micro-batch")
+            lines.append(f"  stages:  {si(min(times), 's')} to {si(max(times), 's')} a micro-batch")
         lines.append(f"  limit:   {self.limit}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
