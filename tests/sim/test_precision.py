@@ -98,6 +98,19 @@ def test_two_bit_operands_in_a_run(arithmetic, ratio):
     assert wide / narrow == pytest.approx(ratio)
 
 
+WIDE = {"banks": 64, "bandwidth_gb_per_s": 1600}
+
+
+@pytest.mark.xfail(strict=True, reason="narrow products stream as more vectors instead of being summed in the PE")
+def test_a_fusion_unit_sums_its_products_before_they_leave():
+    """Bit Fusion adds a fusion unit's products inside it: four times the MACs with the same partial-sum traffic, so an
+    accumulator that keeps up with 8-bit operands keeps up with 4-bit ones."""
+    wide = {f"memory.{level}.{field}": v for level in ("weight_buffer", "input_buffer") for field, v in WIDE.items()}
+    machine = accelerator("dense_ws").override({"array.arithmetic": "composable", **wide})
+    eight, four = (simulate(machine, gemm(m=512, k=512, n=512, bits=bits)).cycles for bits in (8, 4))
+    assert eight > 3 * four
+
+
 @pytest.mark.parametrize(
     ("arithmetic", "weights", "activations"),
     [
