@@ -67,6 +67,7 @@ from sim.memory.traffic import (
     WHOLE_OP,
     array_work,
     inner_flow,
+    tile_runs,
 )
 from sim.search import (
     M_BUFFERS,
@@ -132,7 +133,8 @@ def rebuild(d, o, s, slow, mapping, state, b, r, e, x):
             trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / nest[tier, axis]))
     first = (np.ceil(nest[1, 0] / split[0]), np.ceil(nest[1, 1] / split[1]), np.ceil(nest[1, 2] / split[2]))
     uncut = array_work(d, o, s, split, slow, first[0], first[1], first[2])
-    add_row(d, o, s, nest, split, trips, orders, uncut, 15, b, r)
+    runs = tile_runs(d, o, s, nest[1, 0], nest[1, 1], nest[1, 2])
+    add_row(d, o, s, nest, split, trips, orders, uncut, runs, 15, b, r)
     dram_part(d, b, r, state, x)
     work = uncut
     if tiers > 1:
@@ -152,7 +154,7 @@ def price_mapping(d, o, s, slow, price, objective, mapping, state):
     over, slot = rebuild(d, o, s, slow, mapping, state, b, r, e, x)
     steps = np.empty(MAX_LEVELS + 2)
     busy = busy_cycles(d, e, x, steps)
-    cycles = op_cycles(d, busy, e, x, r[R_TILES], int(mapping[M_BUFFERS]), int(r[R_REUSED]), r[R_REUSE])
+    cycles = op_cycles(d, busy, e[E_DRAIN], x, r[R_TILES], int(mapping[M_BUFFERS]), int(r[R_REUSED]), r[R_REUSE])
     energy = mapping_energy(price, e, x, cycles)
     mapping[M_CYCLES], mapping[M_ENERGY], mapping[M_DRAM] = cycles, energy, x[X_READ] + x[X_WRITE]
     mapping[M_SCORE] = score_of(objective, cycles, energy, x[X_READ] + x[X_WRITE])
@@ -167,7 +169,7 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     steps = np.empty(MAX_LEVELS + 2)
     busy = busy_cycles(d, e, x, steps)
     buffers = int(mapping[M_BUFFERS])
-    total = op_cycles(d, busy, e, x, rr[R_TILES], buffers, int(rr[R_REUSED]), rr[R_REUSE])
+    total = op_cycles(d, busy, e[E_DRAIN], x, rr[R_TILES], buffers, int(rr[R_REUSED]), rr[R_REUSE])
     r = o[_REPEATS]
     drain = max(e[E_DRAIN], 0.0) * (rr[R_TILES] if buffers == 1 else 1.0) + min(e[E_DRAIN], 0.0)
     out[C_COMPUTE] += r * e[E_IDEAL]

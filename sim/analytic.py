@@ -23,13 +23,17 @@ from sim.account import (
     search_vector,
     state_score,
 )
-from sim.candidates import STATES, build
+from sim.candidates import B_REACH, STATES, build, reserved_bytes
 from sim.compute import precision
 from sim.counts import COLUMNS
 from sim.designs import (
     D_ACTIVATION_BITS,
     D_ARITHMETIC,
+    D_HOME,
+    D_LEVELS,
     D_WEIGHT_BITS,
+    L_BYTES,
+    LEVEL_COLUMNS,
     OBJECTIVES,
     RATES,
     Designs,
@@ -42,10 +46,14 @@ from sim.memory.traffic import ENTRY_COLUMNS
 from sim.price_table import price_table
 from sim.search import M_SCORE, MAPPING_COLUMNS, search
 from sim.sparse_ops import sparse_table
-from sim.trace import Trace, position
+from sim.trace import NUMBERS, Trace, position
 
 _KIND, _REPEATS = position("kind"), position("repeats")
 _WBITS, _ABITS = position("weight_bits"), position("activation_bits")
+_SEARCHED = np.array(
+    [len(NUMBERS)] + [position(c) for c in NUMBERS if c not in ("layer", "repeats", "live_in_bytes", "live_out_bytes")]
+)
+"""Columns of an op that its mappings depend on, residency apart."""
 _POOL = 256  # inner mappings that a table has room for before it grows
 _CHUNK_VALUES = 40_000  # designs x ops that one task keeps mappings of
 
@@ -107,15 +115,57 @@ def _search_op(designs, prices, objective, o, s, fixed, best, short, exhaustive)
                         short[j, 0], short[j, 1] = over, slot
         return
     bounds, rows, lacking = build(designs[0], o, s, slow)
+    reach = np.array([len(rows) > 0 and bounds[B_REACH + state].min() == 0.0 for state in range(STATES)])
+    hint = np.full(STATES, -1)
     pool, used = np.empty((_POOL, ENTRY_COLUMNS)), 0
     spans = np.full((len(rows), 2), -1, dtype=np.int64)
     scratch = np.empty(len(rows))
     for j in range(len(designs)):
         pool, used = search(
-            designs[j], o, s, slow, prices[j], objective, bounds, rows, pool, used, spans, scratch, best[j], exhaustive
+            designs[j],
+            o,
+            s,
+            slow,
+            prices[j],
+            objective,
+            bounds,
+            rows,
+            reach,
+            hint,
+            pool,
+            used,
+            spans,
+            scratch,
+            best[j],
+            exhaustive,
         )
         at = np.argmin(lacking[:, 0])
         short[j, 0], short[j, 1] = lacking[at, 0], lacking[at, 1]
+
+
+@numba.njit(cache=True)
+def _twin(d, ops, rows, sparse, fixed, i):
+    """An earlier op that the search cannot tell from op ``i`` (its mappings serve both), -1 if there is none."""
+    o = ops[rows[i]]
+    if o[_KIND] == 1.0:
+        return -1
+    home = int(d[D_HOME])
+    room = d[D_LEVELS + home * LEVEL_COLUMNS + L_BYTES] if home >= 0 else 0.0
+    for j in range(i):
+        other = ops[rows[j]]
+        same = True
+        for column in _SEARCHED:
+            same = same and o[column] == other[column]
+        for state in range(1, STATES):
+            mine, its = reserved_bytes(o, state), reserved_bytes(other, state)
+            same = same and (mine == its or (mine > room and its > room))
+        for column in range(sparse.shape[1]):
+            same = same and sparse[rows[i], column] == sparse[rows[j], column]
+        for column in range(fixed.shape[1]):
+            same = same and fixed[rows[i], column] == fixed[rows[j], column]
+        if same:
+            return j
+    return -1
 
 
 @numba.njit(cache=True)
@@ -126,6 +176,11 @@ def _run_group(designs, prices, objective, ops, rows, sparse, fixed, out, states
     short = np.zeros((count, size, 2))
     for i in range(count):
         at = rows[i]
+        twin = _twin(designs[0], ops, rows, sparse, fixed, i)
+        if twin >= 0:
+            best[i] = best[twin]
+            short[i] = short[twin]
+            continue
         _search_op(designs, prices, objective, ops[at], sparse[at], fixed[at], best[i], short[i], exhaustive)
     for j in range(size):
         d = designs[j]

@@ -28,6 +28,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.mapping import (
+    COARSER,
     CUTS,
     GRAIN,
     INNERMOST,
@@ -59,12 +60,15 @@ from sim.memory.traffic import (
     WHOLE_OP,
     array_work,
     between,
-    dram_efficiency,
     final_bytes,
+    fits,
+    held_bytes,
     inner_flow,
     input_dram_bytes,
     level_room,
+    tile_runs,
     whole_bytes,
+    with_writes,
 )
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
@@ -80,6 +84,7 @@ STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
 (
     B_ARRAY,  # array cycles with uncut tiles, less what an early tail may save
     B_TILE,  # array cycles of one tile, and the drain
+    B_DRAIN,  # what an early tail may save, at most 0
     B_FIXED,  # effective DRAM bytes of weights and spilled sums
     B_IN,
     B_OUT,
@@ -91,11 +96,14 @@ STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
     B_HOME,  # least bytes through the outermost level, and how many more with inputs and outputs from DRAM
     B_HOME_IN,
     B_HOME_OUT,
+    B_INPUTS,  # least bytes through the level nearest the array, of inputs, of weights and of partial sums
+    B_WEIGHTS,
+    B_SUMS,
     B_RAW,  # DRAM bytes as they are
     B_RAW_IN,
     B_RAW_OUT,
     B_REACH,  # [STATES]: 0 where the row may fit in a residency, inf where it cannot
-) = range(17)
+) = range(21)
 BOUND_COLUMNS = B_REACH + STATES
 # The rest of a row
 (
@@ -189,11 +197,11 @@ def grains(d, s):
 
 
 @numba.njit(cache=True)
-def sums_can_stay(d):
-    """Whether some level inside tier 1 keeps outputs at all."""
+def kept_inside(d, operand):
+    """Whether some level inside tier 1 keeps an operand at all."""
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0 and (int(d[at + L_KEEPS]) >> OUTPUTS) & 1:
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0 and (int(d[at + L_KEEPS]) >> operand) & 1:
             return True
     return False
 
@@ -258,8 +266,9 @@ def add_rows(d, o, s, slow, nest, split, trips, orders, short, bounds, rows, fou
     trips[1, 0], trips[1, 1], trips[1, 2] = np.ceil(o[_M] / tm), np.ceil(o[_N] / tn), np.ceil(o[_K] / tk)
     cut = (trips[1, 0] > 1.0) + (trips[1, 1] > 1.0) + (trips[1, 2] > 1.0)
     states = 0
-    held = sums_can_stay(d)
-    for state in range(STATES):
+    held = kept_inside(d, OUTPUTS)
+    most = STATES if d[D_HOME] >= 0.0 else 1
+    for state in range(most):
         over, slot = overflow(d, o, s, int(d[D_HOME]), nest, held, np.inf, False, state, 1)
         if over <= 0.0:
             states |= 1 << state
@@ -268,17 +277,18 @@ def add_rows(d, o, s, slow, nest, split, trips, orders, short, bounds, rows, fou
     if states == 0:
         return found
     work = array_work(d, o, s, split, slow, np.ceil(tm / split[0]), np.ceil(tn / split[1]), np.ceil(tk / split[2]))
+    runs = tile_runs(d, o, s, tm, tn, tk)
     for axis in range(3):
         if trips[1, axis] <= 1.0 and not (cut == 0 and axis == 2):
             continue
         orders[1] = INNERMOST[axis]
-        add_row(d, o, s, nest, split, trips, orders, work, states, bounds[:, found], rows[found])
+        add_row(d, o, s, nest, split, trips, orders, work, runs, states, bounds[:, found], rows[found])
         found += 1
     return found
 
 
 @numba.njit(cache=True)
-def add_row(d, o, s, nest, split, trips, orders, work, states, b, r):
+def add_row(d, o, s, nest, split, trips, orders, work, runs, states, b, r):
     """One row: ``b`` [BOUND_COLUMNS] and ``r`` [ROW_COLUMNS]."""
     tm, tn, tk = nest[1, 0], nest[1, 1], nest[1, 2]
     batch = o[_BATCH]
@@ -290,14 +300,16 @@ def add_row(d, o, s, nest, split, trips, orders, work, states, b, r):
     weights, inputs, final = batch * s[S_STORED_BYTES] * f_weight, input_dram_bytes(o) * f_in, final_bytes(o)
     writes = (spilled + final) / (weights + inputs + final + 2.0 * spilled)
     weight_tile = s[S_STORED_BYTES] * (tn * tk) / (o[_N] * o[_K])
-    in_run = tk * o[_ABITS] / 8.0 * (tm if tk >= o[_K] else 1.0)
-    out_run = tn * o[_OBITS] / 8.0 * (tm if tn >= o[_N] else 1.0)
-    weight_eff = dram_efficiency(d, weight_tile, writes)
-    in_eff, out_eff = dram_efficiency(d, in_run, writes), dram_efficiency(d, out_run, writes)
+    in_eff, out_eff, weight_eff = (
+        with_writes(runs[0], writes),
+        with_writes(runs[1], writes),
+        with_writes(runs[2], writes),
+    )
     first_in = input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
     array, drain = batch * work[0], work[1]
     b[B_ARRAY] = array + min(drain, 0.0)
     b[B_TILE] = array / tiles + min(drain, 0.0)
+    b[B_DRAIN] = min(drain, 0.0)
     b[B_FIXED] = weights / weight_eff + 2.0 * spilled / out_eff
     b[B_IN], b[B_OUT] = inputs / in_eff, final / out_eff
     b[B_ENDS], b[B_END_IN] = weight_tile / weight_eff, first_in / in_eff
@@ -313,6 +325,11 @@ def add_row(d, o, s, nest, split, trips, orders, work, states, b, r):
     if (keeps >> OUTPUTS) & 1:
         b[B_HOME] += final + 2.0 * spilled
         b[B_HOME_OUT] = final
+    fills_in = f_in if kept_inside(d, INPUTS) else 0.0
+    fills_weight = f_weight if kept_inside(d, WEIGHTS) else 0.0
+    b[B_INPUTS] = whole_bytes(o, s, INPUTS) * split[1] * (work[5] + fills_in)
+    b[B_WEIGHTS] = whole_bytes(o, s, WEIGHTS) * split[0] * (work[6] + fills_weight)
+    b[B_SUMS] = whole_bytes(o, s, OUTPUTS) * split[2] * 2.0 * work[7]
     b[B_RAW], b[B_RAW_IN], b[B_RAW_OUT] = weights + 2.0 * spilled, inputs, final
     r[R_M], r[R_N], r[R_K], r[R_ORDER] = tm, tn, tk, orders[1]
     r[R_SPLIT_M], r[R_SPLIT_N], r[R_SPLIT_K] = split[0], split[1], split[2]
@@ -351,9 +368,14 @@ def dram_part(d, b, r, state, x):
 
 
 @numba.njit(cache=True)
-def inner_mappings(d, o, s, slow, r, pool, used):
+def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
     """Append to ``pool`` [room, ENTRY_COLUMNS] every inner mapping of row ``r`` that no other of them beats in all
-    counts, from ``used`` on. Returns (the pool, moved to a larger one if need be; how many entries there are)."""
+    counts, from ``used`` on. Returns (the pool, moved to a larger one if need be; how many entries there are).
+
+    A finer cut of the innermost tier that lets no level hold more than the same cut by a smaller factor (or than no
+    cut)
+    and asks the array for no less cannot gain: no operand passes less often. Unless ``exhaustive``, such cuts are left
+    out."""
     tiers = int(d[D_TIERS])
     grain_n, grain_k = grains(d, s)
     split = r[R_SPLIT_M : R_SPLIT_K + 1]
@@ -367,9 +389,9 @@ def inner_mappings(d, o, s, slow, r, pool, used):
         nest[1, axis] = r[R_M + axis]
         trips[1, axis] = np.ceil(sizes[axis] / nest[1, axis])
     orders[1] = int(r[R_ORDER])
+    known = np.empty((len(CUTS), 6))
     start = used
     tier = 2
-    at[2] = 0
     while tier >= 2:
         if tier > tiers:
             if len(pool) < used + MODES:
@@ -384,13 +406,46 @@ def inner_mappings(d, o, s, slow, r, pool, used):
             tier -= 1
             at[tier] += 1
             continue
-        if _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain_n, grain_k):
+        useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain_n, grain_k)
+        if tier == tiers:
+            gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known)
+            useful = gains or (useful and exhaustive)
+        if useful:
             tier += 1
             if tier <= tiers:
                 at[tier] = 0
         else:
             at[tier] += 1
     return pool, used
+
+
+@numba.njit(cache=True)
+def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known):
+    """Whether a cut of the innermost tier lets its levels hold other tiles than its coarser relatives do, or asks less
+    of the array; enters what it finds into ``known`` [cuts, 6]: what levels hold (a digit a level,
+    :func:`sim.memory.traffic.fits`; -1 for no candidate), array cycles, drain, passes of the operands."""
+    known[cut, 0] = -1.0
+    if not candidate:
+        return False
+    code = 0.0
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == tier:
+            code = 3.0 * code + fits(d, slot, held_bytes(d, o, s, slot, nest, tier))
+    work = array_work(d, o, s, split, slow, nest[tier, 0], nest[tier, 1], nest[tier, 2])
+    mine = known[cut]
+    mine[0], mine[1], mine[2] = code, work[0], work[1]
+    mine[3], mine[4], mine[5] = work[5], work[6], work[7]
+    coarser = COARSER[cut]
+    while coarser >= 0:
+        if known[coarser, 0] == code:
+            beaten = True
+            for i in range(1, 6):
+                beaten = beaten and known[coarser, i] <= mine[i]
+            if beaten:
+                return False
+        coarser = COARSER[coarser]
+    return True
 
 
 @numba.njit(cache=True)
@@ -424,7 +479,7 @@ def _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e):
     for tier in range(2, tiers + 1):
         squeezed = squeezed or between(d, o, s, nest, tier)
     for mode in range(MODES if squeezed else SINGLE_USE):
-        if mode % 2 == 1 and not sums_can_stay(d):
+        if mode % 2 == 1 and not kept_inside(d, OUTPUTS):
             continue
         inner_flow(d, o, s, nest, trips, orders, split, work, mode, WHOLE_OP, e)
         used = _insert(e, pool, start, used)

@@ -46,6 +46,20 @@ def _cuts() -> np.ndarray:
 CUTS = _cuts()
 
 
+def _coarser() -> np.ndarray:
+    """[cuts] the same cut with the next smaller factor; the uncut tile (0) below the smallest, -1 for that itself."""
+    found = np.zeros(len(CUTS), dtype=np.int64)
+    known = {tuple(cut): i for i, cut in enumerate(CUTS)}
+    for i, cut in enumerate(CUTS):
+        half = (*(max(1.0, f / 2.0) for f in cut[:3]), cut[3])
+        found[i] = known.get(half, 0)
+    found[0] = -1
+    return found
+
+
+COARSER = _coarser()
+
+
 @numba.njit(cache=True)
 def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
     """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to

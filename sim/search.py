@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.candidates import (
     B_ARRAY,
+    B_DRAIN,
     B_END_IN,
     B_END_OUT,
     B_ENDS,
@@ -19,6 +20,7 @@ from sim.candidates import (
     B_HOME_IN,
     B_HOME_OUT,
     B_IN,
+    B_INPUTS,
     B_OUT,
     B_RAW,
     B_RAW_IN,
@@ -26,7 +28,9 @@ from sim.candidates import (
     B_REACH,
     B_STORE,
     B_STORE_OUT,
+    B_SUMS,
     B_TILE,
+    B_WEIGHTS,
     R_DISTANCE,
     R_K,
     R_M,
@@ -39,6 +43,8 @@ from sim.candidates import (
     R_SPLIT_M,
     R_SPLIT_N,
     R_TILES,
+    R_WEIGHT_EFF,
+    R_WEIGHTS,
     STATES,
     dram_part,
     inner_mappings,
@@ -46,11 +52,23 @@ from sim.candidates import (
     outermost,
     overflow,
 )
-from sim.designs import D_DRAM_BPC, D_HOME, D_LEVELS, L_READ_BPC, L_WRITE_BPC, LEVEL_COLUMNS
+from sim.designs import (
+    D_COUNT,
+    D_DRAM_BPC,
+    D_HOME,
+    D_LEVELS,
+    L_BYTES,
+    L_KEEPS,
+    L_READ_BPC,
+    L_TIER,
+    L_WRITE_BPC,
+    LEVEL_COLUMNS,
+)
 from sim.mapping import T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
-from sim.memory.on_chip import DRAM_COLUMNS, X_READ, X_WRITE, busy_cycles, op_cycles
+from sim.memory.on_chip import DRAM_COLUMNS, X_ENDS, X_READ, X_WRITE, busy_cycles, op_cycles, tiled_cycles
 from sim.memory.traffic import (
     E_BYPASS,
+    E_DRAIN,
     E_NEST,
     E_NETWORK,
     E_READ,
@@ -96,41 +114,106 @@ def score_of(objective, cycles, energy, dram):
     return dram + TIE * cycles
 
 
+@numba.njit(cache=True)
+def _rate(d, slot):
+    """Cycles a byte costs a level at the least."""
+    at = D_LEVELS + slot * LEVEL_COLUMNS
+    copies = d[D_COUNT] if d[at + L_TIER] > 1.0 else 1.0
+    return 1.0 / ((d[at + L_READ_BPC] + d[at + L_WRITE_BPC]) * copies)
+
+
+@numba.njit(cache=True)
+def _innermost(d, operand):
+    """Slot of the level nearest the array that keeps an operand."""
+    best, tier = 0, 0.0
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > tier and (int(d[at + L_KEEPS]) >> operand) & 1:
+            best, tier = slot, d[at + L_TIER]
+    return best
+
+
+@numba.njit(cache=True)
+def _fastest(d, operand):
+    """Least cycles a byte over all levels that keep an operand."""
+    best = np.inf
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and (int(d[at + L_KEEPS]) >> operand) & 1:
+            best = min(best, _rate(d, slot))
+    return best
+
+
 @numba.njit(cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def bound_cycles(d, b, state, out):
-    """Fill ``out`` [rows] with cycles that no mapping of the row can beat in a residency; returns the least."""
-    bus = 1.0 / d[D_DRAM_BPC]
-    at = D_LEVELS + outermost(d) * LEVEL_COLUMNS
-    home = 1.0 / (d[at + L_READ_BPC] + d[at + L_WRITE_BPC])
+def _bound_rows(b, state, bus, home, inputs, weights, sums, out):
     with_in = 0.0 if state & 1 else 1.0
     with_out = 0.0 if state > 1 else 1.0
-    least = np.inf
     for i in range(b.shape[1]):
         ends = (b[B_ENDS, i] + with_in * b[B_END_IN, i] + with_out * b[B_END_OUT, i]) * bus
         dram = (b[B_FIXED, i] + with_in * b[B_IN, i] + with_out * b[B_OUT, i]) * bus
         store = (b[B_STORE, i] + with_out * b[B_STORE_OUT, i]) * bus
         level = (b[B_HOME, i] + with_in * b[B_HOME_IN, i] + with_out * b[B_HOME_OUT, i]) * home
-        bound = max(max(b[B_ARRAY, i] + ends, level), max(dram, dram - store + b[B_TILE, i]))
-        bound += b[B_REACH + state, i]
-        out[i] = bound
-        least = min(least, bound)
-    return least
+        level = max(level, b[B_INPUTS, i] * inputs)
+        level = max(level, max(b[B_WEIGHTS, i] * weights, b[B_SUMS, i] * sums))
+        bound = max(max(b[B_ARRAY, i], level + b[B_DRAIN, i]) + ends, max(dram, dram - store + b[B_TILE, i]))
+        out[i] = bound + b[B_REACH + state, i]
 
 
 @numba.njit(cache=True)
-def bound_scores(d, price, objective, b, state, out):
-    """As :func:`bound_cycles`, for any objective."""
-    bound_cycles(d, b, state, out)
+def rates_of(d):
+    """Least cycles a byte costs: DRAM, the outermost level, and the levels nearest the array that keep inputs, weights,
+    partial sums (which may pass a slow one)."""
+    inputs, weights = _rate(d, _innermost(d, 0)), _rate(d, _innermost(d, 1))
+    return 1.0 / d[D_DRAM_BPC], _rate(d, outermost(d)), inputs, weights, _fastest(d, 2)
+
+
+@numba.njit(cache=True)
+def bound_scores(rates, price, objective, b, state, out):
+    """Fill ``out`` [rows] with scores that no mapping of the row can beat in a residency."""
+    bus, home, inputs, weights, sums = rates
+    _bound_rows(b, state, bus, home, inputs, weights, sums, out)
     if objective == LATENCY:
         return
     for i in range(len(out)):
-        raw = b[B_RAW, i]
-        if not state & 1:
-            raw += b[B_RAW_IN, i]
-        if state <= 1:
-            raw += b[B_RAW_OUT, i]
+        raw = _raw(b, i, state)
         energy = price[P_CYCLE] * out[i] + price[P_DRAM] * raw
         out[i] = score_of(objective, out[i], energy, raw)
+
+
+@numba.njit(cache=True)
+def _raw(b, i, state):
+    """DRAM bytes of a row in a residency."""
+    raw = b[B_RAW, i]
+    if not state & 1:
+        raw += b[B_RAW_IN, i]
+    if state <= 1:
+        raw += b[B_RAW_OUT, i]
+    return raw
+
+
+@numba.njit(cache=True)
+def _closer_bound(rates, price, objective, b, r, i, state):
+    """A row's bound with everything but its inner mapping as it is: the closed form on the least that the array and the
+    levels can take."""
+    bus, home, inputs, weights, sums = rates
+    with_in = 0.0 if state & 1 else 1.0
+    with_out = 0.0 if state > 1 else 1.0
+    tiles, reused, reuse = r[R_TILES], int(r[R_REUSED]), r[R_REUSE]
+    busy = max(b[B_ARRAY, i] - b[B_DRAIN, i], b[B_INPUTS, i] * inputs)
+    busy = max(busy, max(b[B_WEIGHTS, i] * weights, b[B_SUMS, i] * sums))
+    busy = max(busy, (b[B_HOME, i] + with_in * b[B_HOME_IN, i] + with_out * b[B_HOME_OUT, i]) * home)
+    store = (b[B_STORE, i] + with_out * b[B_STORE_OUT, i]) * tiles * bus
+    load = (b[B_FIXED, i] - b[B_STORE, i] * tiles + with_in * b[B_IN, i]) * bus
+    ends = (b[B_ENDS, i] + with_in * b[B_END_IN, i] + with_out * b[B_END_OUT, i]) * bus
+    stationary = r[R_WEIGHTS] / r[R_WEIGHT_EFF] * bus
+    drain = b[B_DRAIN, i]
+    cycles = tiled_cycles(busy, drain, load, store, stationary, ends, tiles, 2, reused, reuse)
+    cycles = min(cycles, tiled_cycles(busy, drain, load, store, stationary, ends, tiles, 1, reused, reuse))
+    cycles *= 1.0 - 1e-12  # sums in another order
+    if objective == LATENCY:
+        return cycles
+    raw = _raw(b, i, state)
+    return score_of(objective, cycles, price[P_CYCLE] * cycles + price[P_DRAM] * raw, raw)
 
 
 @numba.njit(cache=True)
@@ -144,69 +227,105 @@ def mapping_energy(price, e, x, cycles):
 
 
 @numba.njit(cache=True)
-def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, x, steps, nest):
-    """Try every inner mapping of a row in a residency; enter the winner into ``best`` [MAPPING_COLUMNS]."""
+def _most(d, o, s, nest, r, state, sums_held):
+    """Tiles in flight that fit a row in a residency: 2, 1 or 0."""
+    for buffers in range(most_buffers(d), 0, -1):
+        over, _ = overflow(d, o, s, int(d[D_HOME]), nest, sums_held, r[R_DISTANCE], r[R_SPILLS] > 0.0, state, buffers)
+        if over <= 0.0:
+            return buffers
+    return 0
+
+
+@numba.njit(cache=True)
+def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, x, steps, nest):
+    """Try every inner mapping of row ``at`` in a residency; enter the winner into ``best`` [MAPPING_COLUMNS], which row
+    ``winner`` holds so far. Returns whether the row won."""
+    won = False
     dram_part(d, b, r, state, x)
     nest[1, 0], nest[1, 1], nest[1, 2] = r[R_M], r[R_N], r[R_K]
-    spills = r[R_SPILLS] > 0.0
-    allowed = most_buffers(d)
-    fitting = np.zeros(2, dtype=np.int64)
-    for held in range(2):
-        for buffers in range(allowed, 0, -1):
-            over, _ = overflow(d, o, s, int(d[D_HOME]), nest, held == 1, r[R_DISTANCE], spills, state, buffers)
-            if over <= 0.0:
-                fitting[held] = buffers
-                break
+    loose, held = _most(d, o, s, nest, r, state, False), _most(d, o, s, nest, r, state, True)
+    fast = objective == LATENCY
+    reused, reuse, tiles = int(r[R_REUSED]), r[R_REUSE], r[R_TILES]
+    ends, dram = x[X_ENDS] / d[D_DRAM_BPC], x[X_READ] + x[X_WRITE]
     for i in range(len(entries)):
         e = entries[i]
-        buffers = fitting[int(e[E_SUMS_HELD])]
+        buffers = held if e[E_SUMS_HELD] > 0.0 else loose
         if buffers == 0:
             continue
         busy = busy_cycles(d, e, x, steps)
-        cycles = op_cycles(d, busy, e, x, r[R_TILES], buffers, int(r[R_REUSED]), r[R_REUSE])
+        if fast and busy + min(e[E_DRAIN], 0.0) + ends > best[M_SCORE]:
+            continue
+        cycles = op_cycles(d, busy, e[E_DRAIN], x, tiles, buffers, reused, reuse)
+        if buffers == 2:  # running ahead can delay a store: the better of two and one
+            alone = op_cycles(d, busy, e[E_DRAIN], x, tiles, 1, reused, reuse)
+            if alone < cycles:
+                cycles, buffers = alone, 1
+        if fast and cycles > best[M_SCORE]:
+            continue
         energy = mapping_energy(price, e, x, cycles)
-        dram = x[X_READ] + x[X_WRITE]
         score = score_of(objective, cycles, energy, dram)
-        if score < best[M_SCORE]:
+        if score < best[M_SCORE] or (score == best[M_SCORE] and at < winner and not won):
+            won = True
             best[M_SCORE], best[M_CYCLES], best[M_ENERGY], best[M_DRAM] = score, cycles, energy, dram
             best[M_BUFFERS], best[M_SINGLE], best[M_BYPASS] = buffers, e[E_SINGLE], e[E_BYPASS]
             best[M_SPLIT_M], best[M_SPLIT_N], best[M_SPLIT_K] = r[R_SPLIT_M], r[R_SPLIT_N], r[R_SPLIT_K]
             best[M_NEST + T_M], best[M_NEST + T_N], best[M_NEST + T_K] = r[R_M], r[R_N], r[R_K]
             best[M_NEST + T_ORDER] = r[R_ORDER]
             best[M_NEST + TIER_COLUMNS :] = e[E_NEST : E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS]
+    return won
 
 
 @numba.njit(cache=True)
-def search(d, o, s, slow, price, objective, bounds, rows, pool, used, spans, scratch, best, exhaustive):
-    """Fill ``best`` [STATES, MAPPING_COLUMNS] (score inf: nothing fits). ``pool`` and ``spans`` [rows, 2] (first entry,
+def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, used, spans, scratch, best, exhaustive):
+    """Fill ``best`` [STATES, MAPPING_COLUMNS] (score inf: nothing fits), rows in the order of their bounds. ``reach``
+    [STATES]: residencies that some row may fit; ``hint`` [STATES]: rows to try first (-1: none), left at the winners.
+    ``pool`` and ``spans`` [rows, 2] (first entry,
     number; -1: not yet) keep inner mappings between designs of one geometry. Returns (pool, used)."""
+    waiting = np.empty(len(rows) + 1, dtype=np.int64)
     x, steps, nest = np.empty(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros((MAX_TIERS + 1, 3))
     best[:] = 0.0
+    rates = rates_of(d)
     count = len(rows)
     for state in range(STATES):
         best[state, M_SCORE] = np.inf
         if count == 0 or (state > 0 and d[D_HOME] < 0.0):
             continue
-        bound_scores(d, price, objective, bounds, state, scratch[:count])
-        first, least = -1, np.inf
-        for i in range(count):
-            if scratch[i] < least:
-                first, least = i, scratch[i]
-        if first < 0:
+        if not reach[state]:
             continue
-        at = first
-        for i in range(-1, count):
-            if i >= 0:
-                at = i
-                limit = np.inf if exhaustive else best[state, M_SCORE]
-                if i == first or not scratch[i] < limit:
-                    continue
+        bound_scores(rates, price, objective, bounds, state, scratch)
+        at = hint[state] if hint[state] >= 0 else np.argmin(scratch)
+        left, winner = 1, -1
+        waiting[0] = at
+        for turn in range(count + 1):
+            # the neighbour's winner or the most promising row sets a mark; then those not above it by a closer bound,
+            # best first; of equal scores the first row's counts, so that no design depends on its company
+            mark = np.inf if exhaustive else best[state, M_SCORE]
+            pick = 0 if turn == 0 else -1
+            for i in range(left if turn > 0 else 0):
+                if scratch[waiting[i]] <= mark and (pick < 0 or scratch[waiting[i]] < scratch[waiting[pick]]):
+                    pick = i
+            if pick < 0:
+                break
+            at = waiting[pick]
+            left -= 1
+            waiting[pick] = waiting[left]
             if spans[at, 1] < 0:
                 spans[at, 0] = used
-                pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used)
+                pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, exhaustive)
                 spans[at, 1] = used - spans[at, 0]
             entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1]]
-            evaluate_row(
-                d, o, s, price, objective, bounds[:, at], rows[at], entries, state, best[state], x, steps, nest
-            )
+            b = bounds[:, at]
+            if evaluate_row(
+                d, o, s, price, objective, b, rows[at], entries, state, best[state], at, winner, x, steps, nest
+            ):
+                winner = at
+            if turn == 0:
+                mark = np.inf if exhaustive else best[state, M_SCORE]
+                for i in range(count):
+                    if scratch[i] <= mark and scratch[i] < np.inf and i != at:
+                        scratch[i] = _closer_bound(rates, price, objective, bounds, rows[i], i, state)
+                        if scratch[i] <= mark:
+                            waiting[left] = i
+                            left += 1
+        hint[state] = winner
     return pool, used

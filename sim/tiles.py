@@ -34,11 +34,12 @@ from sim.memory.traffic import (
     STAYS_WEIGHTS,
     WEIGHTS,
     array_work,
-    dram_efficiency,
     final_bytes,
     inner_flow,
     input_dram_bytes,
+    tile_runs,
     whole_bytes,
+    with_writes,
 )
 from sim.search import M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_K, M_SPLIT_M
 from sim.spec import MAX_LEVELS, MAX_TIERS
@@ -82,6 +83,7 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
     nest, trips = np.zeros((MAX_TIERS + 1, 3)), np.ones((MAX_TIERS + 1, 3))
     e, x, steps, turn = np.empty(ENTRY_COLUMNS), np.zeros(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros(6)
     at = np.zeros((3, 3), dtype=np.int64)  # tile indices before, now, after
+    runs = tile_runs(d, o, s, tile[0], tile[1], tile[2])
     drain = 0.0
     for i in range(total):
         for step in range(3):
@@ -113,7 +115,7 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         last = nest[tiers] if tiers > 1 else np.ceil(nest[1] / split)
         work = array_work(d, part, own, split, slow, last[0], last[1], last[2])
         inner_flow(d, part, own, nest, trips, orders, split, work, mode, turn, e)
-        _dram(d, part, own, turn, spills, resident_in, resident_out, sizes, writes, x, times[i])
+        _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, x, times[i])
         times[i, COMPUTE] = busy_cycles(d, e, x, steps)
         out[C_COMPUTE] += e[E_IDEAL]
         out[C_EDGE] += e[E_EDGE] - e[E_IDEAL]
@@ -148,9 +150,8 @@ def _own_weights(s, own, found, area, o):
 
 
 @numba.njit(cache=True)
-def _dram(d, part, own, turn, spills, resident_in, resident_out, sizes, writes, x, times):
+def _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, x, times):
     """One tile's DRAM cycles into ``times`` and what tier 1 reads and writes for them into ``x``."""
-    m, n, k = part[_M], part[_N], part[_K]
     weights = 0.0 if turn[STAYS_WEIGHTS] > 0.0 else own[S_STORED_BYTES]
     inputs = 0.0 if resident_in or turn[STAYS_INPUTS] > 0.0 else input_dram_bytes(part)
     sums = whole_bytes(part, own, OUTPUTS)
@@ -158,11 +159,13 @@ def _dram(d, part, own, turn, spills, resident_in, resident_out, sizes, writes, 
     spill = sums if spills and turn[ENDS] == 0.0 and turn[GOES] == 0.0 else 0.0
     final = 0.0 if resident_out else final_bytes(part) * turn[ENDS]
     bus = d[D_DRAM_BPC]
-    in_run = k * part[_ABITS] / 8.0 * (m if k >= sizes[2] else 1.0)
-    out_run = n * part[_OBITS] / 8.0 * (m if n >= sizes[1] else 1.0)
-    out_eff = dram_efficiency(d, out_run, writes)
-    times[LOAD_WEIGHTS] = weights / dram_efficiency(d, own[S_STORED_BYTES], writes) / bus
-    times[LOAD_INPUTS] = (inputs / dram_efficiency(d, in_run, writes) + reload / out_eff) / bus
+    in_eff, out_eff, weight_eff = (
+        with_writes(runs[0], writes),
+        with_writes(runs[1], writes),
+        with_writes(runs[2], writes),
+    )
+    times[LOAD_WEIGHTS] = weights / weight_eff / bus
+    times[LOAD_INPUTS] = (inputs / in_eff + reload / out_eff) / bus
     times[STORE] = (spill + final) / out_eff / bus
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS

@@ -17,7 +17,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.memory.schedule import uneven
-from sim.memory.traffic import E_ARRAY, E_DRAIN, E_NETWORK, E_READ, E_SINGLE, E_WRITE
+from sim.memory.traffic import E_ARRAY, E_NETWORK, E_READ, E_SINGLE, E_WRITE
 from sim.spec import MAX_LEVELS
 
 # DRAM traffic of one mapping in one residency
@@ -65,21 +65,28 @@ def busy_cycles(d, e, x, steps):
 
 
 @numba.njit(cache=True)
-def op_cycles(d, busy, e, x, tiles, buffers, reused, reuse):
-    """Cycles of the op by the closed form, DRAM latency apart.
+def op_cycles(d, busy, drain, x, tiles, buffers, reused, reuse):
+    """Cycles of the op by the closed form, DRAM latency apart; arguments as :func:`tiled_cycles`."""
+    bus = 1.0 / d[D_DRAM_BPC]
+    load, store, weights, ends = x[X_LOAD] * bus, x[X_STORE] * bus, x[X_WEIGHTS] * bus, x[X_ENDS] * bus
+    return tiled_cycles(busy, drain, load, store, weights, ends, tiles, buffers, reused, reuse)
+
+
+@numba.njit(cache=True)
+def tiled_cycles(busy, drain, load, store, weights, ends, tiles, buffers, reused, reuse):
+    """Cycles of an op whose array and levels take ``busy`` and whose DRAM loads and stores take ``load`` (``weights``
+    of it) and ``store`` in all.
 
     ``reused``: the operand that the innermost loop with more than one trip does not index (0 inputs, 1 weights, 2
     outputs), ``reuse`` its trips: it moves only every ``reuse``-th tile, in a burst.
     """
-    bus = d[D_DRAM_BPC]
-    load, store = x[X_LOAD] / bus / tiles, x[X_STORE] / bus / tiles
     bursts = tiles / reuse
     if reused == 2:
-        extra = x[X_STORE] / bus
+        extra = store
     elif reused == 1:
-        extra = x[X_WEIGHTS] / bus
+        extra = weights
     else:
-        extra = max(0.0, x[X_LOAD] - x[X_WEIGHTS]) / bus
-    calm_bus = load + store - extra / tiles
+        extra = max(0.0, load - weights)
+    calm_bus = (load + store - extra) / tiles
     burst_bus = calm_bus + extra / bursts
-    return uneven(tiles, load, busy / tiles, store, e[E_DRAIN], buffers, x[X_ENDS] / bus, bursts, burst_bus)
+    return uneven(tiles, load / tiles, busy / tiles, store / tiles, drain, buffers, ends, bursts, burst_bus)

@@ -271,9 +271,9 @@ def between(d, o, s, nest, tier):
 
 
 @numba.njit(cache=True)
-def dram_efficiency(d, run_bytes, write_fraction):
-    """Achieved over peak bandwidth for runs of ``run_bytes`` contiguous bytes, linear in log2(run) and in the share of
-    writes up to the third that the table was made for (:func:`sim.memory.dram.efficiency_table`)."""
+def run_efficiency(d, run_bytes):
+    """(achieved over peak bandwidth, how much of it a third of writes costs) for runs of ``run_bytes`` contiguous
+    bytes, linear in log2(run) (:func:`sim.memory.dram.efficiency_table`)."""
     at = min(max(np.log2(max(run_bytes, 1.0)) - _FIRST_RUN, 0.0), _RUNS - 1.0)
     low = int(at)
     part = at - low
@@ -281,7 +281,23 @@ def dram_efficiency(d, run_bytes, write_fraction):
     base = D_EFFICIENCY
     reads = d[base + 2 * low] * (1.0 - part) + d[base + 2 * high] * part
     mixed = d[base + 2 * low + 1] * (1.0 - part) + d[base + 2 * high + 1] * part
-    return reads + (mixed - reads) * min(1.0, 3.0 * write_fraction)
+    return reads, reads - mixed
+
+
+@numba.njit(cache=True)
+def with_writes(pair, write_fraction):
+    """A :func:`run_efficiency` at a share of writes: linear up to the third that the table was made for."""
+    return pair[0] - pair[1] * min(1.0, 3.0 * write_fraction)
+
+
+@numba.njit(cache=True)
+def tile_runs(d, o, s, m, n, k):
+    """:func:`run_efficiency` of the runs that a tile's inputs, outputs and weights make in DRAM: rows of row-major
+    matrices, which merge where the tile spans them, and weights stored tile by tile."""
+    in_run = k * o[_ABITS] / 8.0 * (m if k >= o[_K] else 1.0)
+    out_run = n * o[_OBITS] / 8.0 * (m if n >= o[_N] else 1.0)
+    weight_run = s[S_STORED_BYTES] * (n * k) / (o[_N] * o[_K])
+    return run_efficiency(d, in_run), run_efficiency(d, out_run), run_efficiency(d, weight_run)
 
 
 @numba.njit(cache=True)
