@@ -60,6 +60,7 @@ FURTHER = [  # ordered knobs that the default space leaves alone: what they are 
 ]
 
 
+@pytest.mark.slow  # what they cost in area and power alone is in tests/sim/test_cost.py
 @pytest.mark.parametrize("fields,path,values", FURTHER, ids=[path for _, path, _ in FURTHER])
 def test_turning_any_other_knob_up_worsens_an_objective(fields, path, values):
     base = accelerator("dense_ws").override({"memory.input_buffer.banks": 8, "memory.accumulator.banks": 8} | fields)
