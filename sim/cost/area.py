@@ -24,6 +24,7 @@ from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import transport, units
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, Designs
+from sim.groups import codes
 from sim.memo import once
 
 UM2_PER_MM2 = 1e6
@@ -206,9 +207,18 @@ def macro(designs: Designs, level: str) -> tuple[Floats, Floats, Floats]:
     return np.where(capacity > 0, capacity, table.capacities_kib[0]), width, np.maximum(designs[f"{level}.banks"], 1)
 
 
+@once
+def macro_numbers(designs: Designs) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """(read pJ, write pJ, um2) of every level's macro: an access is one word, the area that of all banks."""
+    table = sram(node(designs["technology.node_nm"]))
+    return {
+        level: tuple(table.at(*macro(designs, level), "read_pJ", "write_pJ", "area_um2")) for level in designs.levels
+    }
+
+
 def _level(designs: Designs, level: str) -> Floats:
-    capacity, width, banks = macro(designs, level)
-    (cell,) = sram(node(designs["technology.node_nm"])).at(capacity, width, banks, "area_um2")
+    _, width, banks = macro(designs, level)
+    _, _, cell = macro_numbers(designs)[level]
     control = banks * (2 * word_bits(designs, level) + constant("bank_control_bits"))
     control = control + designs[f"{level}.double_buffered"] * constant("double_buffer_control_bits")
     finest = np.maximum(designs[f"{level}.access_bytes"], 1)
@@ -221,12 +231,19 @@ def _level(designs: Designs, level: str) -> Floats:
 @once
 def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
     """Which designs can be built, and for the others why not (an empty text where they can)."""
-    reasons = [""] * len(designs)
+    ok = np.ones(len(designs), dtype=np.bool_)
+    reasons = np.full(len(designs), "", dtype=object)
 
     def refuse(bad: NDArray[np.bool_], text: str, *numbers: Floats) -> None:
-        for i in np.flatnonzero(bad):
-            reason = text.format(*(column[i] for column in numbers))
-            reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else reason
+        if not bad.any():
+            return
+        shown = np.column_stack([column[bad] for column in numbers])
+        code = codes([shown])
+        first = np.unique(code, return_index=True)[1]  # each distinct text is written once
+        texts = np.array([text.format(*row) for row in shown[first]], dtype=object)[code]
+        before = reasons[bad]
+        reasons[bad] = np.where(ok[bad], texts, before + "; " + texts)
+        ok[bad] = False
 
     path = designs["array.critical_path_ns"]
     refuse(
@@ -246,4 +263,4 @@ def feasible(designs: Designs) -> tuple[NDArray[np.bool_], list[str]]:
             "more banks or less bandwidth",
             asked,
         )
-    return np.array([not reason for reason in reasons], dtype=np.bool_), reasons
+    return ok, reasons.tolist()

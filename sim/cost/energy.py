@@ -24,13 +24,14 @@ from sim.cost.area import (
     is_lanes,
     is_output,
     macro,
+    macro_numbers,
     moving,
     register_bits,
     second_port,
     select_um2,
     tile_positions,
 )
-from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node, sram
+from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
 from sim.designs import Designs
 from sim.memo import once
@@ -67,13 +68,12 @@ def prices(designs: Designs) -> dict[str, Floats]:
         "vector_ops": fp16,
         "special_function_ops": constant("special_function_macs") * fp16,
     }
-    table = sram(node(designs["technology.node_nm"]))
     for slot in range(MAX_LEVELS):
         found[f"level{slot}_read_bytes"] = found[f"level{slot}_write_bytes"] = np.zeros(len(designs))
     for slot, level in enumerate(designs.levels):
-        capacity, width, banks = macro(designs, level)
+        _, width, _ = macro(designs, level)
         there = designs[f"{level}.capacity_kib"] > 0
-        read, write = table.at(capacity, width, banks, "read_pJ", "write_pJ")
+        read, write, _ = macro_numbers(designs)[level]
         port = second_port(designs, level)
         found[f"level{slot}_read_bytes"] = np.where(there, 8 * read / width * port, 0.0)
         found[f"level{slot}_write_bytes"] = np.where(there, 8 * write / width * port, 0.0)
