@@ -20,7 +20,7 @@ from sim.errors import InputError, nearest
 from sim.fixed import FixedMappings
 from sim.report import Report
 from sim.spec import Accelerator
-from sim.trace import Trace
+from sim.trace import GEMM, Trace, position
 
 ENGINES = ("analytic", "timeline")
 
@@ -122,9 +122,10 @@ def feasible(designs: Designs, trace: Trace | None = None) -> tuple[NDArray[np.b
 
 def _widest(trace: Trace) -> dict[str, float]:
     """Most bits that any GEMM of the trace asks for, by column."""
-    gemms = trace.ops[trace.ops["kind"] == "gemm"]
+    ops = trace.numeric()
+    gemms = ops[ops[:, position("kind")] == GEMM]
     columns = ("weight_bits", "activation_bits", "accumulator_bits")
-    return {column: float(gemms[column].max()) if len(gemms) else 0.0 for column in columns}
+    return {column: float(gemms[:, position(column)].max(initial=0.0)) for column in columns}
 
 
 @dataclass

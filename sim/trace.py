@@ -194,8 +194,9 @@ class Trace:
         return self.remembered("numeric", self._numeric).copy()
 
     def _numeric(self) -> NDArray[np.float64]:
-        kind = (self.ops["kind"] == "vector").astype(np.float64)
-        return self.ops[list(NUMBERS)].assign(kind=kind)[_ORDER].to_numpy(dtype=np.float64)
+        kind = (self.ops["kind"] == "vector").to_numpy()
+        columns = [kind if name == "kind" else self.ops[name].to_numpy() for name in _ORDER]
+        return np.column_stack([c.astype(np.float64) for c in columns])  # selecting columns as a frame costs more
 
     def remembered(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         """``make()``, a function of this trace alone, computed once and again when the trace has changed."""
