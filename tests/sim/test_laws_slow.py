@@ -4,6 +4,7 @@ Random machines and work come from :mod:`laws.strategies`. A few examples run by
 """
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,16 +15,19 @@ from laws.check import cycles, law, no_more, report
 from laws.energy import at_prices, decided_energy_pj, prices_of, splittable, totals
 from laws.strategies import chains, gemms, machines, with_ops
 
-from sim import analytic
+from sim import analytic, tiles, timeline
 from sim.analytic import slow_of
 from sim.counts import COLUMNS, INDEX
 from sim.designs import OBJECTIVES, Designs, kernel_matrix
 from sim.errors import InputError
 from sim.mapping import ORDERS, T_ORDER, TIER_COLUMNS
+from sim.memory import on_chip
 from sim.memory.channels import walk_channels
 from sim.memory.dram import parameters
+from sim.memory.on_chip import X_HOME
+from sim.memory.traffic import E_READ, E_WRITE
 from sim.search import M_BUFFERS, M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_M
-from sim.spec import Accelerator
+from sim.spec import MAX_LEVELS, Accelerator
 from sim.trace import Trace, gemm
 
 work = st.one_of(gemms(), chains())
@@ -227,6 +231,38 @@ def test_prefetching_and_streaming_never_hurt(machine, trace):
     plain = report(machine.override(off), trace, "timeline").table["cycles"].sum()
     for knob in off:
         no_more(report(machine.override(off | {knob: True}), trace, "timeline").table["cycles"].sum(), plain)
+
+
+def walked_bytes(machine: Accelerator, trace: Trace, detail: analytic.Detail) -> np.ndarray:
+    """[levels, (read, write)] bytes of all tiles of a one-op trace, as engine 2 asks each tile for them."""
+    seen = np.zeros((MAX_LEVELS, 2))
+
+    def spy(d, e, x, steps):
+        seen[:, 0] += e[E_READ : E_READ + MAX_LEVELS] + x[X_HOME : X_HOME + 2 * MAX_LEVELS : 2]
+        seen[:, 1] += e[E_WRITE : E_WRITE + MAX_LEVELS] + x[X_HOME + 1 : X_HOME + 2 * MAX_LEVELS : 2]
+        return on_chip.busy_cycles(d, e, x, steps)
+
+    with (
+        mock.patch.object(tiles, "busy_cycles", spy),
+        mock.patch.object(timeline, "tile_times", tiles.tile_times.py_func),
+    ):
+        timeline.run_detailed(Designs.from_machines([machine]), trace, detail, machine.dma)
+    return seen
+
+
+@law(machines(), gemms(st.sampled_from((16, 64, 96, 128, 192, 256, 384)), dense=True), objectives, quick=3, many=100)
+def test_bytes_of_the_tiles_are_the_bytes_of_the_op(machine, trace, objective):
+    """What every tile reads and writes, given what it finds and leaves, sums to the closed form's count, level by level
+    (where tiles and parts divide evenly, so that all tiles are full)."""
+    report(machine, trace, objective=objective)
+    detail = analytic.run_detailed(Designs.from_machines([machine]), trace, objective)
+    mapping, sizes = detail.mappings[0], trace.ops[["m", "n", "k"]].to_numpy()[0]
+    tile_sizes, split = mapping[M_NEST : M_NEST + 3], mapping[M_SPLIT_M : M_SPLIT_M + 3]
+    assume(not (sizes % tile_sizes).any() and not (tile_sizes % split).any() and (sizes / tile_sizes).prod() <= 300)
+    counted = [
+        [detail.columns[0, INDEX[f"level{i}_{way}_bytes"]] for way in ("read", "write")] for i in range(MAX_LEVELS)
+    ]
+    assert walked_bytes(machine, trace, detail) == pytest.approx(np.array(counted), rel=1e-9, abs=1e-6)
 
 
 tile = st.tuples(*[st.integers(0, 20)] * 2, st.integers(1, 20), st.integers(0, 20))

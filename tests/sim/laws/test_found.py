@@ -190,3 +190,25 @@ def test_twice_the_channels_give_every_run_length_more_bandwidth(standard):
 def test_one_more_channel_gives_every_run_length_more_bandwidth(standard, channels):
     more, fewer = (c * efficiency_table(standard, c) for c in (channels + 1, channels))
     assert (more >= fewer - 1e-9).all()
+
+
+@pytest.mark.xfail(strict=True, reason="a split is taken of the whole op, not of each tier-1 tile")
+def test_a_split_tile_costs_both_engines_the_same_folds():
+    """17 rows in tiles of 16 over six arrays: 3 rows each, then 1; twice the folds of one tile of 3."""
+    arrays = {"rows": 4, "cols": 16, "count": 6, "split": "m", "overlap": "none"}
+    fixed = {"tiers": [{"m": 16, "n": 64, "k": 64}], "split": {"m": 6}}
+    many, trace = machine(array=arrays, dram={"bandwidth_gb_per_s": 200}), gemm(m=17, k=64, n=64)
+    closed, walked = (simulate(many, trace, engine, mapping=fixed) for engine in ("analytic", "timeline"))
+    assert array_cycles(closed) == array_cycles(walked)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the timeline asks of every tile whether it fits, so short ones are used otherwise"
+)
+def test_a_short_tile_uses_the_levels_that_its_mapping_uses():
+    """80 rows in tiles of 64: the sums of 64 pass a slow accumulator that is too small for them, so do those of 16."""
+    memory = {"shared": level(ALL, 512, 100), "accumulator": level(["outputs"], 8, 1)}
+    slow, trace = machine(memory, dram={"bandwidth_gb_per_s": 200}), gemm(m=80, k=512, n=64)
+    fixed = {"tiers": [{"m": 64, "n": 64, "k": 512}] * 2}
+    closed, walked = (simulate(slow, trace, e, mapping=fixed).table for e in ("analytic", "timeline"))
+    assert (closed["accumulator_write_bytes"][0] == 0) == (walked["accumulator_bandwidth"][0] == 0)
