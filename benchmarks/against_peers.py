@@ -185,8 +185,8 @@ def text(found: list[dict[str, Any]], where: str, rounds: int) -> str:
     installed = "; ".join(" ".join(given) for given in REQUIREMENTS.values())
     return "\n".join(
         [
-            f"Measured {where} Peers: {installed}. Medians of {rounds} processes a tool and GEMM, one at a time, tools "
-            "in turn.",
+            f"Measured {where} Peers: {installed}. Processes a tool and GEMM: {rounds}, one at a time, tools in turn; "
+            "medians.",
             "",
             "### SCALE-Sim",
             "",
