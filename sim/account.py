@@ -61,12 +61,17 @@ from sim.memory.traffic import (
     E_WEIGHT_PASSES,
     E_WRITE,
     ENTRY_COLUMNS,
+    INPUTS,
+    OUTPUTS,
     S_NONZEROS,
     S_PACKED_K,
     SINGLE_USE,
     WHOLE_OP,
     array_work,
     inner_flow,
+    keeper,
+    rooms,
+    share,
     tile_runs,
 )
 from sim.search import (
@@ -83,6 +88,9 @@ from sim.search import (
     P_CYCLE,
     P_DRAM,
     P_LEVEL,
+    P_SPECIAL,
+    P_VECTOR,
+    base_energy,
     mapping_energy,
     score_of,
 )
@@ -100,10 +108,11 @@ C_COMPUTE, C_EDGE, C_IMBALANCE, C_FILL, C_LEVEL = (
 C_NETWORK, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
     INDEX[c] for c in ("network_bandwidth", "dram_bandwidth", "dram_latency", "vector", "dependency")
 )
-A_MACS, A_IDLE, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
+A_MACS, A_MAC_CYCLES, A_IDLE, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
     INDEX[c]
     for c in (
         "macs",
+        "mac_cycles",
         "idle_pe_cycles",
         "front_end_ops",
         "scatter_ops",
@@ -129,18 +138,20 @@ def rebuild(d, o, s, slow, mapping, state, b, r, e, x):
         orders[tier] = int(mapping[at + T_ORDER])
         for axis in range(3):
             nest[tier, axis] = mapping[at + axis]
-            share = sizes[axis] if tier == 1 else np.ceil(sizes[axis] / split[axis])
-            trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / nest[tier, axis]))
-    first = (np.ceil(nest[1, 0] / split[0]), np.ceil(nest[1, 1] / split[1]), np.ceil(nest[1, 2] / split[2]))
-    uncut = array_work(d, o, s, split, slow, first[0], first[1], first[2])
+            part = sizes[axis] if tier == 1 else share(sizes[axis], nest[1, axis], split[axis])
+            trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(part / nest[tier, axis]))
+    own = np.ceil(nest[1] / split)
+    uncut = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
     runs = tile_runs(d, o, s, nest[1, 0], nest[1, 1], nest[1, 2])
     add_row(d, o, s, nest, split, trips, orders, uncut, runs, 15, b, r)
     dram_part(d, b, r, state, x)
     work = uncut
     if tiers > 1:
-        work = array_work(d, o, s, split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
+        work = array_work(d, o, s, nest[1], split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
     mode = int(mapping[M_BYPASS]) + (SINGLE_USE if mapping[M_SINGLE] > 0.0 else 0)
-    inner_flow(d, o, s, nest, trips, orders, split, work, mode, WHOLE_OP, e)
+    room = np.empty(MAX_LEVELS)
+    rooms(d, o, s, nest, room)
+    inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, WHOLE_OP, e)
     spills = refetch(trips, orders, 1, 2) > 1.0
     return overflow(
         d, o, s, int(d[D_HOME]), nest, e[E_SUMS_HELD] > 0.0, r[R_DISTANCE], spills, state, int(mapping[M_BUFFERS])
@@ -155,7 +166,7 @@ def price_mapping(d, o, s, slow, price, objective, mapping, state):
     steps = np.empty(MAX_LEVELS + 2)
     busy = busy_cycles(d, e, x, steps)
     cycles = op_cycles(d, busy, e[E_DRAIN], x, r[R_TILES], int(mapping[M_BUFFERS]), int(r[R_REUSED]), r[R_REUSE])
-    energy = mapping_energy(price, e, x, cycles)
+    energy = base_energy(d, o, s, slow, price) + mapping_energy(price, o, s, e, x, cycles)
     mapping[M_CYCLES], mapping[M_ENERGY], mapping[M_DRAM] = cycles, energy, x[X_READ] + x[X_WRITE]
     mapping[M_SCORE] = score_of(objective, cycles, energy, x[X_READ] + x[X_WRITE])
     return over, slot
@@ -185,7 +196,8 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     out[C_DEPENDENCY] += r * (waiting - bus)
     macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
     out[A_MACS] += r * macs
-    out[A_IDLE] += r * max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs)
+    out[A_MAC_CYCLES] += r * macs * slow
+    out[A_IDLE] += r * max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
     if d[D_KIND] == 1.0:
         out[A_FRONT] += r * o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
         if d[D_ORIENTATION] == 1.0:
@@ -207,15 +219,22 @@ def stream_bpc(d):
 
 @numba.njit(cache=True)
 def vector_cycles(d, o, state):
-    """(vector unit, outermost level, DRAM) cycles, (read, write) bytes of that level and of DRAM, of a vector op."""
+    """(vector unit, tier 1, DRAM) cycles and (read, write) DRAM bytes of a vector op; tier 1 as the slot that keeps
+    inputs, what it reads and writes, and the same of the slot that keeps outputs (all at the first if one keeps both).
+    """
     resident_in, resident_out = (state & 1) > 0, state > 1
     compute = o[_ALU] / d[D_VECTOR] + o[_SPECIAL] / d[D_SPECIAL]
     read = o[_DRAM_READ] + (0.0 if resident_in else o[_READ])
     write = o[_DRAM_WRITE] + (0.0 if resident_out else o[_WRITE])
-    level_read, level_write = o[_READ] + write, o[_WRITE] + read
-    slot = max(int(d[D_HOME]), 0)
-    level = level_cycles(d, slot, level_read, level_write)
-    return compute, level, (read + write) / stream_bpc(d), level_read, level_write, read, write, slot
+    in_slot, out_slot = keeper(d, 1, INPUTS), keeper(d, 1, OUTPUTS)
+    in_read, in_write, out_read, out_write = o[_READ], read, write, o[_WRITE]
+    if in_slot == out_slot:
+        in_read, in_write, out_read, out_write = in_read + out_read, in_write + out_write, 0.0, 0.0
+    level = level_cycles(d, in_slot, in_read, in_write, 1.0)
+    if in_slot != out_slot:
+        level = max(level, level_cycles(d, out_slot, out_read, out_write, 1.0))
+    dram = (read + write) / stream_bpc(d)
+    return compute, level, dram, read, write, in_slot, in_read, in_write, out_slot, out_read, out_write
 
 
 @numba.njit(cache=True)
@@ -235,10 +254,12 @@ def search_vector(d, o, price, objective, best):
         least = min(least, over)
         if over > 0.0:
             continue
-        compute, level, dram, level_read, level_write, read, write, slot = vector_cycles(d, o, state)
+        compute, level, dram, read, write, a, a_read, a_write, b, b_read, b_write = vector_cycles(d, o, state)
         cycles = max(compute, level, dram)
         energy = price[P_CYCLE] * cycles + price[P_DRAM] * (read + write)
-        energy += price[P_LEVEL + 2 * slot] * level_read + price[P_LEVEL + 2 * slot + 1] * level_write
+        energy += price[P_LEVEL + 2 * a] * a_read + price[P_LEVEL + 2 * a + 1] * a_write
+        energy += price[P_LEVEL + 2 * b] * b_read + price[P_LEVEL + 2 * b + 1] * b_write
+        energy += price[P_VECTOR] * o[_ALU] + price[P_SPECIAL] * o[_SPECIAL]
         best[state, M_CYCLES], best[state, M_ENERGY], best[state, M_DRAM] = cycles, energy, read + write
         best[state, M_SCORE] = score_of(objective, cycles, energy, read + write)
         best[state, M_BUFFERS] = 1.0
@@ -249,16 +270,19 @@ def search_vector(d, o, price, objective, best):
 def account_vector(d, o, state, out):
     """As :func:`account_gemm` for a vector op."""
     r = o[_REPEATS]
-    compute, level, dram, level_read, level_write, read, write, slot = vector_cycles(d, o, state)
+    compute, level, dram, read, write, a, a_read, a_write, b, b_read, b_write = vector_cycles(d, o, state)
     total = max(compute, level, dram)
     out[C_VECTOR] += r * compute
-    out[C_LEVEL + slot] += r * max(0.0, level - compute)
+    slowest = a if level_cycles(d, a, a_read, a_write, 1.0) >= level else b
+    out[C_LEVEL + slowest] += r * max(0.0, level - compute)
     out[C_DRAM] += r * (total - max(compute, level))
     out[A_VECTOR] += r * o[_ALU]
     out[A_SPECIAL] += r * o[_SPECIAL]
     out[A_IDLE] += r * total * d[D_ROWS] * d[D_COLS] * d[D_COUNT]
-    out[A_LEVEL + 2 * slot] += r * level_read
-    out[A_LEVEL + 2 * slot + 1] += r * level_write
+    out[A_LEVEL + 2 * a] += r * a_read
+    out[A_LEVEL + 2 * a + 1] += r * a_write
+    out[A_LEVEL + 2 * b] += r * b_read
+    out[A_LEVEL + 2 * b + 1] += r * b_write
     out[A_DRAM_READ] += r * read
     out[A_DRAM_WRITE] += r * write
     out[0] += r * total
@@ -302,7 +326,7 @@ def account_rest(d, o, state, mapping, out):
     r = o[_REPEATS]
     cycles, read, write = around(d, o, state, mapping[M_DRAM])
     moving = (read + write) / stream_bpc(d)
-    slot = max(int(d[D_HOME]), 0)
+    slot = keeper(d, 1, OUTPUTS)
     out[C_DRAM] += r * moving
     out[C_LATENCY] += r * (cycles - moving)
     out[A_DRAM_READ] += r * read

@@ -65,7 +65,10 @@ from sim.memory.traffic import (
     held_bytes,
     inner_flow,
     input_dram_bytes,
+    keeper,
     level_room,
+    rooms,
+    share,
     tile_runs,
     whole_bytes,
     with_writes,
@@ -207,9 +210,12 @@ def kept_inside(d, operand):
 
 
 @numba.njit(cache=True)
-def splits(d, out):
-    """Ways to split an op over the arrays: all along one axis, or (m, n) as near to square as factors allow."""
+def splits(d, o, out):
+    """Ways to split an op over the arrays: all along one axis, or (m, n) as near to square as factors allow; a
+    dimension
+    shorter than the number of arrays leaves some of them idle."""
     count, only = d[D_COUNT], int(d[D_SPLIT])
+    sizes = (o[_M], o[_N], o[_K])
     if count == 1.0:
         out[0, :] = 1.0
         return 1
@@ -217,13 +223,13 @@ def splits(d, out):
     for axis in range(3):
         if only in (0, axis + 1):
             out[found, :] = 1.0
-            out[found, axis] = count
+            out[found, axis] = min(count, sizes[axis])
             found += 1
     if only == 0:
         side = np.floor(np.sqrt(count))
         while count % side != 0.0:
             side -= 1.0
-        if side > 1.0:
+        if side > 1.0 and side <= o[_M] and count / side <= o[_N]:
             out[found, 0], out[found, 1], out[found, 2] = side, count / side, 1.0
             found += 1
     return found
@@ -240,7 +246,7 @@ def build(d, o, s, slow):
     count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, sizes_n)
     count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
     ways = np.ones((4, 3))
-    many = splits(d, ways)
+    many = splits(d, o, ways)
     most = count_m * count_n * count_k * 3 * many
     bounds, rows = np.empty((BOUND_COLUMNS, most)), np.empty((most, ROW_COLUMNS))
     short = np.full((STATES, 2), np.inf)
@@ -276,7 +282,8 @@ def add_rows(d, o, s, slow, nest, split, trips, orders, short, bounds, rows, fou
             short[state, 0], short[state, 1] = over, slot
     if states == 0:
         return found
-    work = array_work(d, o, s, split, slow, np.ceil(tm / split[0]), np.ceil(tn / split[1]), np.ceil(tk / split[2]))
+    own = np.ceil(nest[1] / split)
+    work = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
     runs = tile_runs(d, o, s, tm, tn, tk)
     for axis in range(3):
         if trips[1, axis] <= 1.0 and not (cut == 0 and axis == 2):
@@ -432,7 +439,7 @@ def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known):
         at = D_LEVELS + slot * LEVEL_COLUMNS
         if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == tier:
             code = 3.0 * code + fits(d, slot, held_bytes(d, o, s, slot, nest, tier))
-    work = array_work(d, o, s, split, slow, nest[tier, 0], nest[tier, 1], nest[tier, 2])
+    work = array_work(d, o, s, nest[1], split, slow, nest[tier, 0], nest[tier, 1], nest[tier, 2])
     mine = known[cut]
     mine[0], mine[1], mine[2] = code, work[0], work[1]
     mine[3], mine[4], mine[5] = work[5], work[6], work[7]
@@ -460,8 +467,8 @@ def _cut(sizes, split, nest, trips, orders, tier, cut, grain_n, grain_k):
         if tile <= 0.0:
             return False
         nest[tier, axis] = tile
-        share = np.ceil(sizes[axis] / split[axis])
-        trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / tile))
+        part = share(sizes[axis], nest[1, axis], split[axis])
+        trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(part / tile))
     orders[tier] = int(cut[3])
     return True
 
@@ -471,17 +478,21 @@ def _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e):
     """Enter the modes of one inner mapping into the pool's Pareto set ``start..used``."""
     tiers = int(d[D_TIERS])
     if tiers == 1:
-        share = (np.ceil(nest[1, 0] / split[0]), np.ceil(nest[1, 1] / split[1]), np.ceil(nest[1, 2] / split[2]))
-        work = array_work(d, o, s, split, slow, share[0], share[1], share[2])
+        own = np.ceil(nest[1] / split)
+        work = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
     else:
-        work = array_work(d, o, s, split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
-    squeezed = False
+        work = array_work(d, o, s, nest[1], split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
+    room = np.empty(MAX_LEVELS)
+    rooms(d, o, s, nest, room)
+    squeezed, choices = False, 0
     for tier in range(2, tiers + 1):
         squeezed = squeezed or between(d, o, s, nest, tier)
+        if keeper(d, tier, OUTPUTS) >= 0:
+            choices |= 1 << (tier - 2)
     for mode in range(MODES if squeezed else SINGLE_USE):
-        if mode % 2 == 1 and not kept_inside(d, OUTPUTS):
+        if mode % SINGLE_USE & ~choices:
             continue
-        inner_flow(d, o, s, nest, trips, orders, split, work, mode, WHOLE_OP, e)
+        inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, WHOLE_OP, e)
         used = _insert(e, pool, start, used)
     return used
 

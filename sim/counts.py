@@ -28,6 +28,7 @@ CAUSES = (
 
 ACTIONS = (
     "macs",  # multiply-accumulates performed (zeros included where the machine does not skip them)
+    "mac_cycles",  # PE-cycles that MACs take at the op's bits: one each where PEs have a fixed width
     "idle_pe_cycles",  # PE-cycles without a MAC
     "front_end_ops",  # nonzeros picked by the zero-skipping front end (priority encoder + FIFO), one per lane pop
     "scatter_ops",  # partial sums sent through the input-lane crossbar into shared accumulators

@@ -288,12 +288,11 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
         out[:, at] = designs[field]
     out[:, D_NETWORK_BPC] = designs["network.bandwidth_gb_per_s"] / clock
     out[:, D_DRAM_LATENCY] = designs["dram.latency_ns"] * clock
-    out[:, D_DRAM_BPC] = effective_bytes_per_cycle(
-        designs["dram.peak_gb_per_s"] / clock, out[:, D_DRAM_LATENCY], designs["dma.in_flight_bytes"]
-    )
+    out[:, D_DRAM_BPC] = designs["dram.peak_gb_per_s"] / clock
+    most = effective_bytes_per_cycle(1.0, out[:, D_DRAM_LATENCY] * out[:, D_DRAM_BPC], designs["dma.in_flight_bytes"])
     for i in range(len(RUN_BYTES)):
-        out[:, D_EFFICIENCY + 2 * i] = designs[f"dram.efficiency_{i}_read"]
-        out[:, D_EFFICIENCY + 2 * i + 1] = designs[f"dram.efficiency_{i}_mixed"]
+        out[:, D_EFFICIENCY + 2 * i] = np.minimum(designs[f"dram.efficiency_{i}_read"], most)
+        out[:, D_EFFICIENCY + 2 * i + 1] = np.minimum(designs[f"dram.efficiency_{i}_mixed"], most)
     out[:, D_HOME] = -1.0
     activations = (1 << OPERAND_BITS["inputs"]) + (1 << OPERAND_BITS["outputs"])
     for slot, name in enumerate(designs.levels):

@@ -118,7 +118,8 @@ class Nests(Mapping[str, Nest]):
         room = held_bytes(detail.kernel, self.trace.numeric()[i], detail.sparse[i], slot, nest, tier)
         how = fits(detail.kernel, slot, room)
         held = how == 2 or (how == 1 and mapping[M_SINGLE] > 0)
-        return bool(held and not (operand == "outputs" and mapping[M_BYPASS] > 0))
+        passed = (int(mapping[M_BYPASS]) >> (tier - 2)) & 1
+        return bool(held and not (operand == "outputs" and passed))
 
     def text(self) -> str:
         """All nests, one under the other."""

@@ -7,8 +7,8 @@
         tiers:                     # from the outside in, as many as the machine has
           - {m: 128, n: 512, k: 576, order: nmk}     # tile sizes of tier 1; loops outermost first
           - {m: 128, n: 128, k: 576, order: mnk}
-        buffers: 2                 # tiles in flight in tier 1 (default 2)
-        sums: held                 # or bypass: partial sums pass the buffers that could hold them
+        buffers: 2                 # tiles in flight in tier 1 (default: 2 if its levels are double buffered)
+        sums: held                 # bypass: partial sums pass inner levels that could hold them; or the tiers passed
         single: false              # use double-buffered levels that hold one tile only
         split: {m: 1, n: 1, k: 1}  # arrays along each dimension
 
@@ -26,9 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sim.designs import Designs
+from sim.candidates import most_buffers
+from sim.designs import D_COUNT, D_SPLIT, D_TIERS, Designs, kernel_matrix
 from sim.errors import InputError
 from sim.mapping import ORDERS, T_ORDER, TIER_COLUMNS
+from sim.memory.traffic import SINGLE_USE
 from sim.search import M_BUFFERS, M_BYPASS, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_M, MAPPING_COLUMNS
 from sim.spec import MAX_TIERS, describe
 from sim.trace import Trace
@@ -61,8 +63,8 @@ class FixedMapping(_Part):
     """One op's mapping."""
 
     tiers: tuple[Tier, ...] = Field(min_length=1, max_length=MAX_TIERS)
-    buffers: Literal[1, 2] = 2
-    sums: Literal["held", "bypass"] = "held"
+    buffers: Literal[1, 2] | None = None
+    sums: Literal["held", "bypass"] | tuple[int, ...] = "held"
     single: bool = False
     split: Split = Split()
 
@@ -97,9 +99,11 @@ class FixedMappings:
 
         Raises:
             InputError: tiers that the machine does not have, tiles that grow inwards or do not divide, a split that is
-                not the number of arrays, a pattern that names no op.
+                more than the arrays or not along the machine's axis, buffers that it does not have, a pattern that
+                names
+                no op.
         """
-        tiers, arrays = int(designs["tiers"][0]), int(designs["array.count"][0])
+        d = kernel_matrix(designs)[0]
         names = [str(n) for n in trace.ops["name"]]
         for pattern in self.by_name:
             if not any(fnmatchcase(n, pattern) for n in names):
@@ -111,7 +115,7 @@ class FixedMappings:
             chosen = next((m for p, m in self.by_name.items() if fnmatchcase(name, p)), None)
             if chosen is None or trace.ops["kind"].iloc[i] != "gemm":
                 continue
-            self._fill(out[i], chosen, sizes[i], name, tiers, arrays)
+            self._fill(out[i], chosen, sizes[i], name, d)
         return out
 
     def _fill(
@@ -120,19 +124,30 @@ class FixedMappings:
         fixed: FixedMapping,
         size: NDArray[np.float64],
         name: str,
-        tiers: int,
-        arrays: int,
+        d: NDArray[np.float64],
     ) -> None:
         where = f"{self.where}: op {name}"
+        tiers, arrays, only = int(d[D_TIERS]), int(d[D_COUNT]), int(d[D_SPLIT])
+        most = int(most_buffers(d))
         if len(fixed.tiers) != tiers:
             raise InputError(f"{where}: the machine has {tiers} tiers of memory, the mapping {len(fixed.tiers)}")
         split = (fixed.split.m, fixed.split.n, fixed.split.k)
-        if int(np.prod(split)) != arrays:
+        if int(np.prod(split)) > arrays:
             raise InputError(
                 f"{where}: split {split} makes {int(np.prod(split))} parts, the machine has {arrays} arrays"
             )
-        row[M_SCORE], row[M_BUFFERS], row[M_SINGLE] = 0.0, fixed.buffers, float(fixed.single)
-        row[M_BYPASS] = float(fixed.sums == "bypass")
+        if only and any(parts > 1 for axis, parts in enumerate(split) if axis != only - 1):
+            raise InputError(f"{where}: split {split}, but array.split is {'mnk'[only - 1]}")
+        if fixed.buffers is not None and fixed.buffers > most:
+            raise InputError(f"{where}: buffers {fixed.buffers}, but tier 1 is not double buffered")
+        row[M_SCORE], row[M_BUFFERS], row[M_SINGLE] = 0.0, fixed.buffers or most, float(fixed.single)
+        if isinstance(fixed.sums, tuple):
+            wrong = [t for t in fixed.sums if not 2 <= t <= tiers]
+            if wrong:
+                raise InputError(f"{where}: sums bypass tiers 2..{tiers}, got {wrong[0]}")
+            row[M_BYPASS] = float(sum(1 << (t - 2) for t in set(fixed.sums)))
+        else:
+            row[M_BYPASS] = float(SINGLE_USE - 1 if fixed.sums == "bypass" else 0)
         row[M_SPLIT_M : M_SPLIT_M + 3] = split
         parent = size.copy()
         for t, tier in enumerate(fixed.tiers):

@@ -129,8 +129,8 @@ class Report:
 
     @property
     def utilization(self) -> float:
-        """Share of the array's MAC slots that did a MAC."""
-        return self._totals["macs"] / (self.peak_macs_per_cycle * max(self._totals["cycles"], 1e-30))
+        """Share of all PE-cycles that went into MACs."""
+        return self._totals["mac_cycles"] / (self.peak_macs_per_cycle * max(self._totals["cycles"], 1e-30))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dicts (JSON-ready)."""

@@ -109,7 +109,7 @@ def _traffic(report: Report) -> Iterator[tuple[str, float, float, float, str]]:
         read, write = t[f"level{slot}_read_bytes"], t[f"level{slot}_write_bytes"]
         each = " each" if report.spec.array.count > 1 and name not in report.spec.tiers[0] else ""
         rate = f"{report.spec.memory[name].bandwidth_gb_per_s:.4g} GB/s{each}"
-        yield name, read, write, level_cycles(d, slot, read, write) / total, rate
+        yield name, read, write, level_cycles(d, slot, read, write, report.spec.array.count) / total, rate
 
 
 def _levels(report: Report) -> list[str]:

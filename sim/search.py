@@ -56,7 +56,9 @@ from sim.designs import (
     D_COUNT,
     D_DRAM_BPC,
     D_HOME,
+    D_KIND,
     D_LEVELS,
+    D_ORIENTATION,
     L_BYTES,
     L_KEEPS,
     L_READ_BPC,
@@ -65,7 +67,17 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.mapping import T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
-from sim.memory.on_chip import DRAM_COLUMNS, X_ENDS, X_READ, X_WRITE, busy_cycles, op_cycles, tiled_cycles
+from sim.memory.on_chip import (
+    DRAM_COLUMNS,
+    X_ENDS,
+    X_HOME,
+    X_READ,
+    X_STORE,
+    X_WRITE,
+    busy_cycles,
+    op_cycles,
+    tiled_cycles,
+)
 from sim.memory.traffic import (
     E_BYPASS,
     E_DRAIN,
@@ -74,15 +86,22 @@ from sim.memory.traffic import (
     E_READ,
     E_SINGLE,
     E_SUMS_HELD,
+    E_WEIGHT_PASSES,
     E_WRITE,
+    S_NONZEROS,
+    S_PACKED_K,
 )
 from sim.spec import MAX_LEVELS, MAX_TIERS
+from sim.trace import position
+
+_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
 
 LATENCY, ENERGY, EDP, TRAFFIC = range(4)
 TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes: breaks ties only
 
 # Prices of a design: pJ a cycle that passes (idle PEs, leakage, background), a byte of DRAM, of the network, of levels
-P_CYCLE, P_DRAM, P_NETWORK, P_LEVEL = 0, 1, 2, 3
+# pJ of a MAC, of its cycle beyond an idle one, a zero-skipping pop, a scattered sum, vector and special operations
+P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = range(10)
 PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 
 # A chosen mapping
@@ -155,7 +174,8 @@ def _bound_rows(b, state, bus, home, inputs, weights, sums, out):
         level = (b[B_HOME, i] + with_in * b[B_HOME_IN, i] + with_out * b[B_HOME_OUT, i]) * home
         level = max(level, b[B_INPUTS, i] * inputs)
         level = max(level, max(b[B_WEIGHTS, i] * weights, b[B_SUMS, i] * sums))
-        bound = max(max(b[B_ARRAY, i], level + b[B_DRAIN, i]) + ends, max(dram, dram - store + b[B_TILE, i]))
+        busy = max(b[B_ARRAY, i], level + b[B_DRAIN, i])
+        bound = max(busy + max(0.0, ends - store), max(dram, dram - store + b[B_TILE, i]))
         out[i] = bound + b[B_REACH + state, i]
 
 
@@ -217,12 +237,29 @@ def _closer_bound(rates, price, objective, b, r, i, state):
 
 
 @numba.njit(cache=True)
-def mapping_energy(price, e, x, cycles):
-    """pJ of what a mapping decides: bytes by level, network, DRAM, and cycles that pass."""
+def macs_of(d, o, s):
+    """MACs of the op: nonzero ones on lanes, zeros included in a systolic array, n:m pruned ones not."""
+    return o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
+
+
+@numba.njit(cache=True)
+def base_energy(d, o, s, slow, price):
+    """pJ of what no mapping changes: MACs, and sums scattered by input lanes."""
+    macs = macs_of(d, o, s)
+    total = macs * (price[P_MAC] + slow * price[P_MAC_CYCLE])
+    if d[D_KIND] == 1.0 and d[D_ORIENTATION] == 1.0:
+        total += macs * price[P_SCATTER]
+    return total
+
+
+@numba.njit(cache=True)
+def mapping_energy(price, o, s, e, x, cycles):
+    """pJ of what a mapping decides: bytes by level, network, DRAM, pops of the front end, and cycles that pass."""
     total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_NETWORK]
+    total += price[P_FRONT] * o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
     for slot in range(MAX_LEVELS):
-        total += price[P_LEVEL + 2 * slot] * (e[E_READ + slot] + x[6 + 2 * slot])
-        total += price[P_LEVEL + 2 * slot + 1] * (e[E_WRITE + slot] + x[7 + 2 * slot])
+        total += price[P_LEVEL + 2 * slot] * (e[E_READ + slot] + x[X_HOME + 2 * slot])
+        total += price[P_LEVEL + 2 * slot + 1] * (e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1])
     return total
 
 
@@ -237,7 +274,7 @@ def _most(d, o, s, nest, r, state, sums_held):
 
 
 @numba.njit(cache=True)
-def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, x, steps, nest):
+def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, base, x, steps, nest):
     """Try every inner mapping of row ``at`` in a residency; enter the winner into ``best`` [MAPPING_COLUMNS], which row
     ``winner`` holds so far. Returns whether the row won."""
     won = False
@@ -253,7 +290,7 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
         if buffers == 0:
             continue
         busy = busy_cycles(d, e, x, steps)
-        if fast and busy + min(e[E_DRAIN], 0.0) + ends > best[M_SCORE]:
+        if fast and busy + min(e[E_DRAIN], 0.0) + ends - x[X_STORE] / d[D_DRAM_BPC] / tiles > best[M_SCORE]:
             continue
         cycles = op_cycles(d, busy, e[E_DRAIN], x, tiles, buffers, reused, reuse)
         if buffers == 2:  # running ahead can delay a store: the better of two and one
@@ -262,7 +299,7 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
                 cycles, buffers = alone, 1
         if fast and cycles > best[M_SCORE]:
             continue
-        energy = mapping_energy(price, e, x, cycles)
+        energy = base + mapping_energy(price, o, s, e, x, cycles)
         score = score_of(objective, cycles, energy, dram)
         if score < best[M_SCORE] or (score == best[M_SCORE] and at < winner and not won):
             won = True
@@ -284,7 +321,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
     waiting = np.empty(len(rows) + 1, dtype=np.int64)
     x, steps, nest = np.empty(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros((MAX_TIERS + 1, 3))
     best[:] = 0.0
-    rates = rates_of(d)
+    rates, base = rates_of(d), base_energy(d, o, s, slow, price)
     count = len(rows)
     for state in range(STATES):
         best[state, M_SCORE] = np.inf
@@ -316,7 +353,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
             entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1]]
             b = bounds[:, at]
             if evaluate_row(
-                d, o, s, price, objective, b, rows[at], entries, state, best[state], at, winner, x, steps, nest
+                d, o, s, price, objective, b, rows[at], entries, state, best[state], at, winner, base, x, steps, nest
             ):
                 winner = at
             if turn == 0:

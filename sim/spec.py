@@ -174,7 +174,8 @@ class Dma(_Part):
     weights
     from inputs too; they share DRAM's bandwidth. ``prefetch_weights``: the next op's first weights are loaded while
     this
-    op ends; ``stream_vector``: vector ops follow the tiles of the GEMM before them. Channels, prefetch and streaming
+    op ends (one channel); ``stream_vector``: vector ops follow the tiles of the GEMM before them. Channels, prefetch
+    and streaming
     are
     the timeline engine's; the analytic engine leaves them out."""
 

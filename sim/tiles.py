@@ -37,6 +37,7 @@ from sim.memory.traffic import (
     final_bytes,
     inner_flow,
     input_dram_bytes,
+    rooms,
     tile_runs,
     whole_bytes,
     with_writes,
@@ -84,6 +85,10 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
     e, x, steps, turn = np.empty(ENTRY_COLUMNS), np.zeros(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros(6)
     at = np.zeros((3, 3), dtype=np.int64)  # tile indices before, now, after
     runs = tile_runs(d, o, s, tile[0], tile[1], tile[2])
+    room, full = np.empty(MAX_LEVELS), np.zeros((MAX_TIERS + 1, 3))
+    for tier in range(1, tiers + 1):
+        full[tier] = mapping[M_NEST + (tier - 1) * TIER_COLUMNS : M_NEST + (tier - 1) * TIER_COLUMNS + 3]
+    rooms(d, o, s, full, room)
     drain = 0.0
     for i in range(total):
         for step in range(3):
@@ -113,8 +118,8 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         part[_M], part[_N], part[_K] = m, n, k
         part[_INPUT_ELEMENTS] = o[_INPUT_ELEMENTS] * (m * k) / (sizes[0] * sizes[2])
         last = nest[tiers] if tiers > 1 else np.ceil(nest[1] / split)
-        work = array_work(d, part, own, split, slow, last[0], last[1], last[2])
-        inner_flow(d, part, own, nest, trips, orders, split, work, mode, turn, e)
+        work = array_work(d, part, own, nest[1], split, slow, last[0], last[1], last[2])
+        inner_flow(d, part, own, nest, room, trips, orders, split, work, mode, turn, e)
         _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, x, times[i])
         times[i, COMPUTE] = busy_cycles(d, e, x, steps)
         out[C_COMPUTE] += e[E_IDEAL]

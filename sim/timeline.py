@@ -27,7 +27,7 @@ from sim.account import (
 from sim.analytic import Detail, slow_of
 from sim.candidates import reserved_bytes
 from sim.counts import CAUSES, INDEX
-from sim.designs import D_LEVELS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS, Designs
+from sim.designs import D_COLS, D_COUNT, D_LEVELS, D_ROWS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS, Designs
 from sim.mapping import T_K, T_M, T_N
 from sim.memory.channels import walk_channels
 from sim.memory.schedule import walk
@@ -82,7 +82,7 @@ def run_detailed(designs: Designs, trace: Trace, detail: Detail, dma: Dma) -> Ti
             events.append(Events(name, "vector", clock, np.array([[0.0, 0.0, 0.0, row[0], row[0], row[0]]])))
         else:
             ahead = 0.0
-            if dma.prefetch_weights and repeats == 1.0:
+            if dma.prefetch_weights and dma.channels == 1 and repeats == 1.0:
                 after = next((j for j in range(i + 1, len(trace)) if walked[j] is not None), None)
                 ahead = 0.0 if after is None else _can_prefetch(d, ops, detail, walked, out, i, after, given)
             row = found.account(d, given[i], ahead, dma.channels)
@@ -92,6 +92,8 @@ def run_detailed(designs: Designs, trace: Trace, detail: Detail, dma: Dma) -> Ti
             row[0] += extra
             _set_causes(out[i], row, repeats)
             events.append(Events(name, "gemm", clock, found.times))
+        elements = d[D_ROWS] * d[D_COLS] * d[D_COUNT]
+        out[i, INDEX["idle_pe_cycles"]] = max(0.0, out[i, 0] * elements - out[i, INDEX["mac_cycles"]])
         clock += out[i, 0]
     return Timeline(out, events)
 
@@ -187,7 +189,10 @@ def _stream(d, o, state: int, before: _Walk, row: NDArray[np.float64]) -> None:
     share, done = alone / len(before.times), 0.0
     for end in before.times[:, 3]:
         done = max(done, end) + share
-    left = max(0.0, min(alone, done - before.times[-1, 5]))
+    tiles, last = before.tiles, before.times[-1, 5]
+    idle = last - (tiles[:, LOAD_WEIGHTS] + tiles[:, LOAD_INPUTS] + tiles[:, STORE]).sum()
+    moving = vector_cycles(d, o, state)[2]  # DRAM serves both: only its idle time hides the vector op's bytes
+    left = max(0.0, min(alone, max(done - last, moving - idle)))
     rest = row[0] - alone
     keep = left / alone
     for cause in (C_COMPUTE, C_VECTOR, *(INDEX[c] for c in CAUSES if c.endswith("bandwidth"))):

@@ -128,7 +128,6 @@ def test_multicast_saves_reads_of_the_shared_level():
     assert apart["l2_read_bytes"] - together["l2_read_bytes"] >= 3 * 256 * 512
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="an op with fewer than four rows along every axis")
 def test_an_op_smaller_than_the_arrays_leaves_some_idle():
     assert simulate(accelerator("multi_array"), gemm(m=2, k=2, n=1)).cycles > 0
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS, cycles_per_vector
+from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import units
 from sim.cost.area import (
     area,
@@ -57,11 +57,11 @@ def components(levels: Sequence[str]) -> tuple[str, ...]:
 @once
 def prices(designs: Designs) -> dict[str, Floats]:
     """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
-    busy, weight, activation = pe_cycle_pj(designs), designs["array.weight_bits"], designs["array.activation_bits"]
-    native = cycles_per_vector(designs["array.arithmetic"], weight, activation, weight, activation)
+    busy = pe_cycle_pj(designs)
     fp16 = _estimate(designs, np.full(len(designs), units.fp16_mac()))
     found = {
-        "macs": mac_pj(designs) + native * busy + select_pj(designs),
+        "macs": mac_pj(designs) + select_pj(designs),
+        "mac_cycles": busy,
         "idle_pe_cycles": constant("idle_pe_fraction") * busy,
         "front_end_ops": front_end_pj(designs),
         "scatter_ops": scatter_pj(designs),
@@ -103,7 +103,7 @@ def energy(
 
     selecting = np.asarray(counts.get("macs", 0.0)) * per_design(select_pj(designs))
     found = {
-        "array": total("macs") - selecting,
+        "array": total("macs", "mac_cycles") - selecting,
         "idle": total("idle_pe_cycles"),
         "front_end": total("front_end_ops") + selecting,
         "scatter": total("scatter_ops"),

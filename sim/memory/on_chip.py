@@ -5,7 +5,6 @@ from __future__ import annotations
 import numba
 
 from sim.designs import (
-    D_COUNT,
     D_DRAM_BPC,
     D_LEVELS,
     D_NETWORK_BPC,
@@ -17,7 +16,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.memory.schedule import uneven
-from sim.memory.traffic import E_ARRAY, E_NETWORK, E_READ, E_SINGLE, E_WRITE
+from sim.memory.traffic import E_ACTIVE, E_ARRAY, E_NETWORK, E_READ, E_SINGLE, E_WRITE
 from sim.spec import MAX_LEVELS
 
 # DRAM traffic of one mapping in one residency
@@ -34,10 +33,10 @@ DRAM_COLUMNS = X_HOME + 2 * MAX_LEVELS
 
 
 @numba.njit(cache=True)
-def level_cycles(d, slot, read, write):
-    """Cycles a level needs for its bytes; buffers that every array owns serve them all at once."""
+def level_cycles(d, slot, read, write, active):
+    """Cycles a level needs for its bytes; buffers that every array owns serve the ``active`` arrays at once."""
     at = D_LEVELS + slot * LEVEL_COLUMNS
-    copies = d[D_COUNT] if d[at + L_TIER] > 1.0 else 1.0
+    copies = active if d[at + L_TIER] > 1.0 else 1.0
     if d[at + L_WRITE_BPC] > 0.0:
         return max(read / d[at + L_READ_BPC], write / d[at + L_WRITE_BPC]) / copies
     return (read + write) / d[at + L_READ_BPC] / copies
@@ -55,7 +54,7 @@ def busy_cycles(d, e, x, steps):
         if d[at + L_BYTES] > 0.0:
             read, write = e[E_READ + slot] + x[X_HOME + 2 * slot], e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1]
             if read + write > 0.0:
-                busy = level_cycles(d, slot, read, write)
+                busy = level_cycles(d, slot, read, write, e[E_ACTIVE])
                 hidden = d[at + L_DOUBLE] > 0.0 and not (single >> slot) & 1
                 cycles = max(cycles, busy) if hidden else cycles + busy
         steps[slot + 1] = cycles

@@ -33,11 +33,10 @@ def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus)
     """As :func:`closed_form` for tiles that load and store unevenly; ``load`` and ``store`` are then means.
 
     ``bursts`` of the tiles keep the bus for ``burst_bus`` cycles (those that bring the operand the inner loop reuses,
-    or
-    store a finished output), the others share what is left of it. Two buffers smooth over one tile only, so each kind
-    of
-    tile takes the longer of its compute and its own bus time. ``ends``: first load and last store, which nothing hides.
-    Equal tiles: no difference, the form stays exact.
+    or store a finished output), the others share what is left of it. Two buffers smooth over one tile only, so each
+    kind of tile takes the longer of its compute and its own bus time. ``ends``: first load and last store, which
+    nothing hides; one of the bursts is among them. What that estimate has over the same estimate of equal tiles is
+    added to their exact form, so that equal tiles stay exact.
     """
     even = closed_form(tiles, load, compute, store, drain, buffers)
     if buffers == 1 or tiles <= 1.0:
@@ -45,8 +44,9 @@ def uneven(tiles, load, compute, store, drain, buffers, ends, bursts, burst_bus)
     bus = load + store
     calm = tiles - bursts
     calm_bus = (tiles * bus - bursts * burst_bus) / calm if calm > 0.0 else 0.0
-    jams = bursts * max(compute, burst_bus) + calm * max(compute, calm_bus) - tiles * max(compute, bus)
-    return even + max(jams, 0.0) + max(ends - bus, 0.0)
+    uneven_tiles = ends + (bursts - 1.0) * max(compute, burst_bus) + calm * max(compute, calm_bus)
+    equal_tiles = bus + (tiles - 1.0) * max(compute, bus)
+    return even + max(0.0, uneven_tiles - equal_tiles)
 
 
 @numba.njit(cache=True)

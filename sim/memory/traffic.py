@@ -23,6 +23,7 @@ from sim.designs import (
     D_KIND,
     D_LEVELS,
     D_MULTICAST,
+    D_ORIENTATION,
     D_ROWS,
     D_TIERS,
     L_ACCESS,
@@ -32,7 +33,7 @@ from sim.designs import (
     L_TIER,
     LEVEL_COLUMNS,
 )
-from sim.mapping import OUTSIDE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS, refetch
+from sim.mapping import OUTSIDE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS, chunks, refetch
 from sim.memory.dram import RUN_BYTES
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
@@ -57,21 +58,23 @@ SPARSE_COLUMNS = 9
     E_WEIGHT_PASSES,
     E_SINGLE,  # levels (bits) that are double buffered but here hold one tile and are used singly
     E_SUMS_HELD,  # 1: a level inside tier 1 holds the partial sums, so tier 1 takes finished outputs only
-    E_BYPASS,  # 1: partial sums pass the levels that could hold them
+    E_BYPASS,  # tiers (bits, from tier 2 on) whose levels partial sums pass though they could hold them
     E_NETWORK,  # bytes that cross the network between tier 1 and the arrays
-) = range(10)
-E_READ, E_WRITE = 10, 10 + MAX_LEVELS
-E_NEST = 10 + 2 * MAX_LEVELS  # tiers 2.. : tile m, n, k, loop order
+    E_ACTIVE,  # arrays that have a share of the op
+) = range(11)
+E_READ, E_WRITE = 11, 11 + MAX_LEVELS
+E_NEST = 11 + 2 * MAX_LEVELS  # tiers 2.. : tile m, n, k, loop order
 ENTRY_COLUMNS = E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS
-BYPASS, SINGLE_USE = 1, 2
+SINGLE_USE = 1 << (MAX_TIERS - 1)
 STAYS_INPUTS, STAYS_WEIGHTS, CAME, GOES, STARTS, ENDS = range(6)
 """What a tier-1 tile finds: the inputs, weights, sums of the tile before; and leaves: sums for the next one. Whether
 its
 sums start from zero, and whether they end here."""
 WHOLE_OP = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
-MODES = 4
-"""How inner levels are used: partial sums may bypass them, and a double-buffered level that holds only one tile may be
-used as a single one. Both are the mapping's choice, so that more of either never slows an op down."""
+MODES = 2 * SINGLE_USE
+"""How inner levels are used: a bit a tier that partial sums bypass, and one that lets double-buffered levels that
+hold only
+one tile be used as single ones. Both are the mapping's choice, so that more of either never slows an op down."""
 
 _RUNS = len(RUN_BYTES)
 _FIRST_RUN = float(np.log2(RUN_BYTES[0]))
@@ -104,24 +107,39 @@ def tile_bytes(o, s, operand, m, n, k):
 
 
 @numba.njit(cache=True)
-def array_work(d, o, s, split, slow, tile_m, tile_n, tile_k):
+def share(size, tile, parts):
+    """What the first of ``parts`` arrays gets of a dimension when each tile of it is split among them."""
+    if parts == 1.0:
+        return size
+    full, rest = chunks(size, tile)
+    return full * np.ceil(tile / parts) + np.ceil(rest / parts)
+
+
+@numba.njit(cache=True)
+def array_work(d, o, s, first, split, slow, tile_m, tile_n, tile_k):
     """(cycles, drain, ideal, edge, unfilled cycles, passes of inputs, weights and partial sums) of one array on its
-    share of the op, one batch item; ``split`` [3]: arrays along m, n, k."""
-    m, n, k = np.ceil(o[_M] / split[0]), np.ceil(o[_N] / split[1]), np.ceil(o[_K] / split[2])
-    share = n * k / (o[_N] * o[_K])
+    share of the op, one batch item; ``first`` [3]: the tier-1 tile, ``split`` [3]: arrays along m, n, k."""
+    m, n, k = share(o[_M], first[0], split[0]), share(o[_N], first[1], split[1]), share(o[_K], first[2], split[2])
+    area = n * k / (o[_N] * o[_K])
     if d[D_KIND] == 0.0:
-        packed = np.ceil(s[S_PACKED_K] / split[2])
-        cycles, drain, unfilled, weights, inputs, sums = systolic_work(d, m, n, k, packed, slow, tile_m, tile_n, tile_k)
+        packed, pace = np.ceil(s[S_PACKED_K] / split[2]), slow
+        if slow < 1.0:  # a PE sums several narrow products at once: K shrinks, vectors do not
+            packed, pace = np.ceil(packed * slow), 1.0
+        cycles, drain, unfilled, weights, inputs, sums = systolic_work(d, m, n, k, packed, pace, tile_m, tile_n, tile_k)
         ideal = o[_M] * o[_N] * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow
         return cycles, drain, ideal, unfilled, unfilled, inputs, weights, sums
+    owner, walked = (1, 2) if d[D_ORIENTATION] == 0.0 else (2, 1)
+    owned = (o[_M], o[_N], o[_K])[owner]
+    groups = np.ceil(np.ceil(owned / split[owner]) / d[D_ROWS]) / np.ceil(owned / d[D_ROWS])
+    walk = groups / split[walked]  # a group's walk is one array's; more arrays take more groups, or parts of the walk
     cycles, edge, unfilled, weights, inputs, sums = lanes_work(
         d,
         m,
         n,
         k,
-        s[S_NONZEROS] * share,
-        s[S_PASS] * share,
-        s[S_CUT_PASS] * share,
+        s[S_NONZEROS] * area,
+        s[S_PASS] * walk,
+        s[S_CUT_PASS] * walk,
         s[S_RESTART],
         slow,
         tile_m,
@@ -152,14 +170,18 @@ def _waste(o, operand, k, n, access):
 
 
 @numba.njit(cache=True)
-def inner_flow(d, o, s, nest, trips, orders, split, work, mode, turn, e):
+def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, turn, e):
     """Fill ``e`` [ENTRY_COLUMNS] for an inner mapping: ``nest`` [tiers + 1, 3] tiles, ``trips``, ``orders`` as in
-    :func:`sim.mapping.refetch`; ``work`` as :func:`array_work` returns it; ``turn``: :data:`WHOLE_OP`, or what a single
+
+    :func:`sim.mapping.refetch`; ``room`` [levels]: bytes of the full tiles that
+    each level would hold (:func:`rooms`); ``work`` as :func:`array_work` returns it; ``turn``: :data:`WHOLE_OP`, or
+    what a single
     tier-1 tile finds and leaves. DRAM's own traffic is not in it."""
     batch, tiers = o[_BATCH], int(d[D_TIERS])
     e[:] = 0.0
     e[E_ARRAY], e[E_DRAIN], e[E_IDEAL] = batch * work[0], work[1], batch * work[2]
-    e[E_EDGE], e[E_UNFILLED], e[E_WEIGHT_PASSES] = batch * work[3], batch * work[4], work[6]
+    e[E_EDGE], e[E_UNFILLED], e[E_WEIGHT_PASSES] = batch * work[3], batch * work[4], work[6] * split[0]
+    e[E_ACTIVE] = split[0] * split[1] * split[2]
     single = 0
     for operand in range(3):
         whole = whole_bytes(o, s, operand)
@@ -168,21 +190,21 @@ def inner_flow(d, o, s, nest, trips, orders, split, work, mode, turn, e):
         back = flow - whole * copies * turn[STARTS]
         final, quantised = 0.0, False
         for tier in range(tiers, 1, -1):
-            slot = _keeper(d, tier, operand)
+            slot = keeper(d, tier, operand)
             if slot < 0:
                 continue
-            how = fits(d, slot, held_bytes(d, o, s, slot, nest, tier))
+            how = fits(d, slot, room[slot])
             held = how == 2 or (how == 1 and mode >= SINGLE_USE)
+            waste = _waste(o, operand, nest[tier, 2], nest[tier, 1], d[D_LEVELS + slot * LEVEL_COLUMNS + L_ACCESS])
             if operand == OUTPUTS:
-                if not held or mode % 2 == BYPASS:
+                if not held or (mode >> (tier - 2)) & 1:
                     continue
             elif not held:
                 e[E_READ + slot] += flow
-                e[E_WRITE + slot] += flow
+                e[E_WRITE + slot] += flow * waste
                 continue
             if how == 1:
                 single = single | (1 << slot)
-            waste = _waste(o, operand, nest[tier, 2], nest[tier, 1], d[D_LEVELS + slot * LEVEL_COLUMNS + L_ACCESS])
             visits = refetch(trips, orders, tier, operand)
             lasts = _one_tile(trips, tier, operand)
             if operand == OUTPUTS:
@@ -202,7 +224,7 @@ def inner_flow(d, o, s, nest, trips, orders, split, work, mode, turn, e):
                 known = lasts and turn[STAYS_INPUTS + operand] > 0.0
                 flow = 0.0 if known else whole * copies * visits
                 e[E_WRITE + slot] += flow * waste
-        home = _keeper(d, 1, operand)
+        home = keeper(d, 1, operand)
         if operand == OUTPUTS:
             e[E_NETWORK] += flow + back + final
             meet = whole * (copies - 1.0) * turn[ENDS]  # shares of a split reduction meet in tier 1
@@ -219,7 +241,7 @@ def inner_flow(d, o, s, nest, trips, orders, split, work, mode, turn, e):
             once = flow / copies if d[D_MULTICAST] > 0.0 else flow
             e[E_READ + home] += once * _waste(o, operand, nest[tiers, 2], nest[tiers, 1], access)
     e[E_SINGLE] = single
-    e[E_BYPASS] = mode % 2
+    e[E_BYPASS] = mode % SINGLE_USE
     for tier in range(2, tiers + 1):
         at = E_NEST + (tier - 2) * TIER_COLUMNS
         e[at + T_M], e[at + T_N], e[at + T_K] = nest[tier, 0], nest[tier, 1], nest[tier, 2]
@@ -236,7 +258,7 @@ def _one_tile(trips, tier, operand):
 
 
 @numba.njit(cache=True)
-def _keeper(d, tier, operand):
+def keeper(d, tier, operand):
     """Slot of the tier's level that keeps an operand, -1 if none does."""
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS
@@ -254,6 +276,16 @@ def held_bytes(d, o, s, slot, nest, tier):
         if (keeps >> operand) & 1:
             total += tile_bytes(o, s, operand, nest[tier, 0], nest[tier, 1], nest[tier, 2])
     return total
+
+
+@numba.njit(cache=True)
+def rooms(d, o, s, nest, out):
+    """Fill ``out`` [levels] with the bytes of the tiles that each inner level would hold."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        out[slot] = 0.0
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0:
+            out[slot] = held_bytes(d, o, s, slot, nest, int(d[at + L_TIER]))
 
 
 @numba.njit(cache=True)

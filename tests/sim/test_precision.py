@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from accel_models import accelerator
 from sim.compute.precision import COMPOSABLE, PARALLEL, SERIAL, SERIAL_WEIGHTS, cycles_per_vector
+from sim.cost.energy import prices
 from sim.designs import Designs
 from sim.errors import InputError
 from sim.memory.traffic import S_ARRAY_BYTES, S_ROOM_BYTES, S_STORED_BYTES
@@ -101,7 +102,6 @@ def test_two_bit_operands_in_a_run(arithmetic, ratio):
 WIDE = {"banks": 64, "bandwidth_gb_per_s": 1600}
 
 
-@pytest.mark.xfail(strict=True, reason="narrow products stream as more vectors instead of being summed in the PE")
 def test_a_fusion_unit_sums_its_products_before_they_leave():
     """Bit Fusion adds a fusion unit's products inside it: four times the MACs with the same partial-sum traffic, so an
     accumulator that keeps up with 8-bit operands keeps up with 4-bit ones."""
@@ -109,6 +109,26 @@ def test_a_fusion_unit_sums_its_products_before_they_leave():
     machine = accelerator("dense_ws").override({"array.arithmetic": "composable", **wide})
     eight, four = (simulate(machine, gemm(m=512, k=512, n=512, bits=bits)).cycles for bits in (8, 4))
     assert eight > 3 * four
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "ratio"), [("parallel", 1), ("composable", 16), ("bit_serial_weights", 4), ("bit_serial", 16)]
+)
+def test_energy_of_a_mac_follows_the_bits_of_the_op(arithmetic, ratio):
+    """The multiply's energy goes with the PE-cycles that an op's widths take; what enters once a MAC does not."""
+    designs = Designs.from_machines([accelerator("dense_ws").override({"array.arithmetic": arithmetic})])
+    price = {action: float(pj[0]) for action, pj in prices(designs).items()}
+    machine = accelerator("dense_ws").override({"array.arithmetic": arithmetic})
+    macs, cycles = 512 * 256 * 256, {}
+    for bits in (8, 2):
+        report = simulate(machine, gemm(m=512, k=256, n=256, bits=bits))
+        row = report.table.iloc[0]
+        cycles[bits] = row["mac_cycles"]
+        assert row["macs"] == macs
+        assert report.utilization == pytest.approx(row["mac_cycles"] / (row["cycles"] * 1024))
+        assert row["mac_cycles"] + row["idle_pe_cycles"] == pytest.approx(row["cycles"] * 1024)
+        assert report.energy["array"] == pytest.approx(macs * price["macs"] + row["mac_cycles"] * price["mac_cycles"])
+    assert cycles[8] / cycles[2] == ratio
 
 
 @pytest.mark.parametrize(

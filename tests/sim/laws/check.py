@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
-from laws.energy import splittable, totals
+from laws.energy import totals
 from sim.errors import InputError
 from sim.report import Report
 from sim.simulate import simulate
@@ -42,7 +42,6 @@ def law(*drawn: Any, quick: int = 6, many: int = 150) -> Callable[[Callable[...,
 
 def report(machine: Accelerator, trace: Trace, engine: str = "analytic", **more: Any) -> Report:
     """Report; the example is passed over where nothing fits."""
-    assume(splittable(machine, trace))
     try:
         return simulate(machine, trace, engine, **more)
     except InputError:

@@ -5,28 +5,19 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
-from hypothesis import assume
 
 from sim import analytic
 from sim.analytic import Totals
 from sim.counts import INDEX
 from sim.designs import Designs
 from sim.price_table import price_table
-from sim.search import P_CYCLE, P_DRAM, P_LEVEL, P_NETWORK
+from sim.search import P_CYCLE, P_DRAM, P_FRONT, P_LEVEL, P_MAC, P_MAC_CYCLE, P_NETWORK, P_SCATTER
 from sim.spec import MAX_LEVELS, Accelerator
 from sim.trace import Trace
 
 
-def splittable(machine: Accelerator, trace: Trace) -> bool:
-    """Whether every GEMM has a part for each array whatever the split (``laws/test_found.py`` has those that have
-    not)."""
-    sizes = trace.ops.loc[trace.ops["kind"] == "gemm", ["m", "n", "k"]].to_numpy()
-    return bool((sizes >= machine.array.count).all())
-
-
 def totals(machine: Accelerator, trace: Trace, objective: str = "latency", exhaustive: bool = False) -> Totals:
     """Sums over the trace by engine 1; ``failed`` says whether it fits, nothing is raised."""
-    assume(splittable(machine, trace))
     return analytic.run(Designs.from_machines([machine]), trace, objective=objective, exhaustive=exhaustive)
 
 
@@ -42,9 +33,16 @@ def prices_of(machine: Accelerator) -> np.ndarray:
 
 
 def decided_energy_pj(prices: np.ndarray, columns: np.ndarray) -> float:
-    """pJ of what mappings decide, from counted actions: cycles, DRAM, network and level bytes at ``prices``."""
+    """pJ of an op's counted actions at ``prices``: cycles, MACs, front end, DRAM, network and level bytes."""
     spent = prices[P_CYCLE] * columns[INDEX["cycles"]] + prices[P_NETWORK] * columns[INDEX["network_bytes"]]
     spent += prices[P_DRAM] * (columns[INDEX["dram_read_bytes"]] + columns[INDEX["dram_write_bytes"]])
+    for price, action in (
+        (P_MAC, "macs"),
+        (P_MAC_CYCLE, "mac_cycles"),
+        (P_FRONT, "front_end_ops"),
+        (P_SCATTER, "scatter_ops"),
+    ):
+        spent += prices[price] * columns[INDEX[action]]
     for slot in range(MAX_LEVELS):
         spent += prices[P_LEVEL + 2 * slot] * columns[INDEX[f"level{slot}_read_bytes"]]
         spent += prices[P_LEVEL + 2 * slot + 1] * columns[INDEX[f"level{slot}_write_bytes"]]

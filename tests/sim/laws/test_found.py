@@ -32,7 +32,6 @@ def array_cycles(report):
     return report.table[["compute", "edge", "imbalance", "fill_drain"]].to_numpy().sum()
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="no split of fewer parts than there are arrays")
 @pytest.mark.parametrize("split", ["any", "m"])
 def test_an_op_smaller_than_the_number_of_arrays_still_runs(split):
     """A decode step (one row) on four arrays that split rows, and a single MAC."""
@@ -40,7 +39,6 @@ def test_an_op_smaller_than_the_number_of_arrays_still_runs(split):
         simulate(machine(array={"count": 4, "split": split}), gemm(m=m, k=k, n=n))
 
 
-@pytest.mark.xfail(strict=True, reason="a lane group's cycles are divided among arrays that cannot share a lane's walk")
 @pytest.mark.parametrize("count", [2, 4, 16])
 def test_a_lane_walks_its_nonzeros_whatever_the_number_of_arrays(count):
     """16 dense output features of 1000 inputs: no lane of any array is done before 1000 cycles."""
@@ -48,13 +46,11 @@ def test_a_lane_walks_its_nonzeros_whatever_the_number_of_arrays(count):
     assert array_cycles(simulate(many, gemm(m=4, k=1000, n=16))) >= 1000
 
 
-@pytest.mark.xfail(strict=True, reason="front_end_ops leave out the copies that a split along m makes of the weights")
 def test_a_pop_feeds_at_most_one_group_of_vectors():
     found = simulate(machine(array={"kind": "lanes", "count": 4, "split": "m"}), gemm(m=64, k=64, n=64)).table
     assert found["front_end_ops"][0] * 16 >= found["macs"][0]
 
 
-@pytest.mark.xfail(strict=True, reason="a level that can hold partial sums must, unless all levels are bypassed")
 def test_room_for_partial_sums_in_a_slow_level_is_not_forced_on_an_op():
     def cycles(capacity_kib):
         memory = {
@@ -67,7 +63,6 @@ def test_room_for_partial_sums_in_a_slow_level_is_not_forced_on_an_op():
     assert cycles(128) <= cycles(64)
 
 
-@pytest.mark.xfail(strict=True, reason="only held tiles pay for access_bytes, streamed ones do not")
 def test_room_for_a_tile_in_a_level_of_coarse_accesses_is_not_forced_on_an_op():
     def cycles(capacity_kib):
         memory = {"shared": level(ALL, 1024), "buffer": level(["weights"], capacity_kib, 4, access_bytes=64)}
@@ -89,13 +84,11 @@ def burst_cycles(buffers):
     return uneven(tiles, load.mean(), c, s, 1.0, buffers, load[0] + s, 1.0, calm_bus + BURST["burst"]), walked
 
 
-@pytest.mark.xfail(strict=True, reason="the first load is paid twice where the bus is the bottleneck")
 def test_the_closed_form_of_one_burst_is_near_its_walk():
     closed, walked = burst_cycles(2)
     assert closed <= 1.1 * walked
 
 
-@pytest.mark.xfail(strict=True, reason="the first load is paid twice, by two buffers only")
 def test_a_second_buffer_does_not_hurt_a_burst():
     assert burst_cycles(2)[0] <= burst_cycles(1)[0]
 
@@ -111,20 +104,17 @@ def gemm_then_vector(m=512, k=64, n=2048):
     return Trace.from_ops([Op("matmul", numbers=shape), Op("norm", kind="vector", numbers=streams)])
 
 
-@pytest.mark.xfail(strict=True, reason="a streamed vector op's DRAM bytes hide behind a GEMM that needs the bus itself")
 def test_streaming_does_not_widen_the_bus():
     bound = machine(dram={"bandwidth_gb_per_s": 1.0}, dma={"stream_vector": True})
     found = simulate(bound, gemm_then_vector(), "timeline")
     assert found.cycles >= found.dram_bytes  # 1 byte a cycle at most
 
 
-@pytest.mark.xfail(strict=True, reason="idle_pe_cycles are those of the analytic engine")
 def test_every_pe_cycle_is_a_mac_or_idle_in_the_timeline_too():
     found = simulate(machine(dram={"bandwidth_gb_per_s": 8.0}), gemm(m=500, k=700, n=900), "timeline").table
     assert found["macs"][0] + found["idle_pe_cycles"][0] == pytest.approx(256 * found["cycles"][0], rel=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="fixed mappings may use two buffers that the machine does not have")
 def test_a_fixed_mapping_has_the_buffers_of_the_machine():
     single = machine({"shared": level(ALL, double_buffered=False)}, dram={"bandwidth_gb_per_s": 8.0})
     two = {"tiers": [{"m": 64, "n": 64, "k": 512}], "buffers": 2}
@@ -132,7 +122,6 @@ def test_a_fixed_mapping_has_the_buffers_of_the_machine():
         simulate(single, gemm(m=512, k=512, n=512), mapping=two)
 
 
-@pytest.mark.xfail(strict=True, reason="fixed mappings may split along an axis that the machine does not")
 def test_a_fixed_mapping_has_the_split_of_the_machine():
     along_m = machine(array={"count": 4, "split": "m"})
     along_n = {"tiers": [{"m": 64, "n": 64, "k": 64}], "split": {"n": 4}}
@@ -140,7 +129,6 @@ def test_a_fixed_mapping_has_the_split_of_the_machine():
         simulate(along_m, gemm(m=64, k=64, n=64), mapping=along_n)
 
 
-@pytest.mark.xfail(strict=True, reason="DRAM's efficiency is taken off the bound of bytes in flight too")
 def test_bytes_in_flight_bound_a_bus_that_keeps_up_with_them():
     """A DMA that asks for an eighth of the peak gets it: DRAM's efficiency is what it reaches when it is saturated."""
     dram = parameters("lpddr4_3200", 1)
@@ -150,7 +138,6 @@ def test_bytes_in_flight_bound_a_bus_that_keeps_up_with_them():
     assert found.cycles == pytest.approx(found.dram_bytes / asked, rel=0.02)
 
 
-@pytest.mark.xfail(strict=True, raises=SystemError, reason="slot 0 stands for a level that this design does not have")
 def test_company_does_not_break_a_machine_of_separate_partitions():
     apart = machine({f"only_{o}": level([o]) for o in ALL})
     trace = Trace.from_ops([Op("norm", kind="vector", numbers={"alu_ops": 8.0, "read_bytes": 8.0})])
@@ -158,16 +145,12 @@ def test_company_does_not_break_a_machine_of_separate_partitions():
     assert together["cycles"][0] == analytic.run(Designs.from_machines([apart]), trace)["cycles"][0]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without a common level for activations, the first level takes the vector's bytes"
-)
 def test_vector_bytes_pass_levels_that_keep_activations():
     apart = machine({f"only_{o}": level([o]) for o in ALL})
     table = simulate(apart, gemm_then_vector()).table
     assert table["only_weights_read_bytes"][1] == 0 == table["only_weights_write_bytes"][1]
 
 
-@pytest.mark.xfail(strict=True, reason="edp is of the mapping's own energy, without what every mapping spends")
 def test_edp_is_of_all_the_energy():
     from accel_models import accelerator
 
@@ -192,7 +175,6 @@ def test_one_more_channel_gives_every_run_length_more_bandwidth(standard, channe
     assert (more >= fewer - 1e-9).all()
 
 
-@pytest.mark.xfail(strict=True, reason="a split is taken of the whole op, not of each tier-1 tile")
 def test_a_split_tile_costs_both_engines_the_same_folds():
     """17 rows in tiles of 16 over six arrays: 3 rows each, then 1; twice the folds of one tile of 3."""
     arrays = {"rows": 4, "cols": 16, "count": 6, "split": "m", "overlap": "none"}
@@ -202,9 +184,6 @@ def test_a_split_tile_costs_both_engines_the_same_folds():
     assert array_cycles(closed) == array_cycles(walked)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the timeline asks of every tile whether it fits, so short ones are used otherwise"
-)
 def test_a_short_tile_uses_the_levels_that_its_mapping_uses():
     """80 rows in tiles of 64: the sums of 64 pass a slow accumulator that is too small for them, so do those of 16."""
     memory = {"shared": level(ALL, 512, 100), "accumulator": level(["outputs"], 8, 1)}
