@@ -59,13 +59,11 @@ from sim.memory.traffic import (
     WEIGHTS,
     WHOLE_OP,
     array_work,
-    between,
     final_bytes,
     fits,
     held_bytes,
     inner_flow,
     input_dram_bytes,
-    keeper,
     level_room,
     rooms,
     share,
@@ -396,7 +394,10 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
         nest[1, axis] = r[R_M + axis]
         trips[1, axis] = np.ceil(sizes[axis] / nest[1, axis])
     orders[1] = int(r[R_ORDER])
-    known = np.empty((len(CUTS), 6))
+    known, work, room = np.empty((len(CUTS), 6)), np.empty(8), np.empty(MAX_LEVELS)
+    if tiers == 1:
+        own = np.ceil(nest[1] / split)
+        work[:] = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
     start = used
     tier = 2
     while tier >= 2:
@@ -405,7 +406,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
                 larger = np.empty((2 * len(pool) + MODES, ENTRY_COLUMNS))
                 larger[:used] = pool[:used]
                 pool = larger
-            used = _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e)
+            used = _enter(d, o, s, nest, room, trips, orders, split, work, pool, start, used, e)
             tier -= 1
             at[tier] += 1
             continue
@@ -415,7 +416,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
             continue
         useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain_n, grain_k)
         if tier == tiers:
-            gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known)
+            gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known, work)
             useful = gains or (useful and exhaustive)
         if useful:
             tier += 1
@@ -427,10 +428,11 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
 
 
 @numba.njit(cache=True)
-def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known):
+def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known, work):
     """Whether a cut of the innermost tier lets its levels hold other tiles than its coarser relatives do, or asks less
     of the array; enters what it finds into ``known`` [cuts, 6]: what levels hold (a digit a level,
-    :func:`sim.memory.traffic.fits`; -1 for no candidate), array cycles, drain, passes of the operands."""
+    :func:`sim.memory.traffic.fits`; -1 for no candidate), array cycles, drain, passes of the operands; and all that the
+    array does into ``work`` [8] (:func:`sim.memory.traffic.array_work`)."""
     known[cut, 0] = -1.0
     if not candidate:
         return False
@@ -439,7 +441,7 @@ def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known):
         at = D_LEVELS + slot * LEVEL_COLUMNS
         if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == tier:
             code = 3.0 * code + fits(d, slot, held_bytes(d, o, s, slot, nest, tier))
-    work = array_work(d, o, s, nest[1], split, slow, nest[tier, 0], nest[tier, 1], nest[tier, 2])
+    work[:] = array_work(d, o, s, nest[1], split, slow, nest[tier, 0], nest[tier, 1], nest[tier, 2])
     mine = known[cut]
     mine[0], mine[1], mine[2] = code, work[0], work[1]
     mine[3], mine[4], mine[5] = work[5], work[6], work[7]
@@ -474,21 +476,18 @@ def _cut(sizes, split, nest, trips, orders, tier, cut, grain_n, grain_k):
 
 
 @numba.njit(cache=True)
-def _enter(d, o, s, slow, nest, trips, orders, split, pool, start, used, e):
-    """Enter the modes of one inner mapping into the pool's Pareto set ``start..used``."""
-    tiers = int(d[D_TIERS])
-    if tiers == 1:
-        own = np.ceil(nest[1] / split)
-        work = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
-    else:
-        work = array_work(d, o, s, nest[1], split, slow, nest[tiers, 0], nest[tiers, 1], nest[tiers, 2])
-    room = np.empty(MAX_LEVELS)
+def _enter(d, o, s, nest, room, trips, orders, split, work, pool, start, used, e):
+    """Enter the modes of one inner mapping into the pool's Pareto set ``start..used``: partial sums that bypass the
+    tiers that could hold them, levels used singly that hold one tile but not two."""
     rooms(d, o, s, nest, room)
     squeezed, choices = False, 0
-    for tier in range(2, tiers + 1):
-        squeezed = squeezed or between(d, o, s, nest, tier)
-        if keeper(d, tier, OUTPUTS) >= 0:
-            choices |= 1 << (tier - 2)
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0:
+            how = fits(d, slot, room[slot])
+            squeezed = squeezed or how == 1
+            if how > 0 and (int(d[at + L_KEEPS]) >> OUTPUTS) & 1:
+                choices |= 1 << (int(d[at + L_TIER]) - 2)
     for mode in range(MODES if squeezed else SINGLE_USE):
         if mode % SINGLE_USE & ~choices:
             continue

@@ -264,6 +264,22 @@ def mapping_energy(price, o, s, e, x, cycles):
 
 
 @numba.njit(cache=True)
+def add_floor(pool, start, used):
+    """Append to entries ``start..used`` of the pool one that is nowhere worse than any of them. Returns (pool,
+    used)."""
+    if len(pool) == used:
+        larger = np.empty((2 * used + 1, pool.shape[1]))
+        larger[:used] = pool
+        pool = larger
+    floor = pool[used]
+    floor[:] = pool[start]
+    for i in range(start + 1, used):
+        floor[:] = np.minimum(floor, pool[i])
+    floor[E_SINGLE] = 0.0
+    return pool, used + 1
+
+
+@numba.njit(cache=True)
 def _most(d, o, s, nest, r, state, sums_held):
     """Tiles in flight that fit a row in a residency: 2, 1 or 0."""
     for buffers in range(most_buffers(d), 0, -1):
@@ -275,8 +291,8 @@ def _most(d, o, s, nest, r, state, sums_held):
 
 @numba.njit(cache=True)
 def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, base, x, steps, nest):
-    """Try every inner mapping of row ``at`` in a residency; enter the winner into ``best`` [MAPPING_COLUMNS], which row
-    ``winner`` holds so far. Returns whether the row won."""
+    """Try every inner mapping of row ``at`` in a residency (``entries``, their floor last); enter the winner into
+    ``best`` [MAPPING_COLUMNS], which row ``winner`` holds so far. Returns whether the row won."""
     won = False
     dram_part(d, b, r, state, x)
     nest[1, 0], nest[1, 1], nest[1, 2] = r[R_M], r[R_N], r[R_K]
@@ -284,13 +300,16 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
     fast = objective == LATENCY
     reused, reuse, tiles = int(r[R_REUSED]), r[R_REUSE], r[R_TILES]
     ends, dram = x[X_ENDS] / d[D_DRAM_BPC], x[X_READ] + x[X_WRITE]
-    for i in range(len(entries)):
+    for i in range(len(entries) - 1, -1, -1):  # the floor first: what it cannot beat, no entry can
         e = entries[i]
-        buffers = held if e[E_SUMS_HELD] > 0.0 else loose
+        floor = i == len(entries) - 1
+        buffers = max(held, loose) if floor else (held if e[E_SUMS_HELD] > 0.0 else loose)
         if buffers == 0:
             continue
         busy = busy_cycles(d, e, x, steps)
         if fast and busy + min(e[E_DRAIN], 0.0) + ends - x[X_STORE] / d[D_DRAM_BPC] / tiles > best[M_SCORE]:
+            if floor:
+                break
             continue
         cycles = op_cycles(d, busy, e[E_DRAIN], x, tiles, buffers, reused, reuse)
         if buffers == 2:  # running ahead can delay a store: the better of two and one
@@ -298,9 +317,15 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
             if alone < cycles:
                 cycles, buffers = alone, 1
         if fast and cycles > best[M_SCORE]:
+            if floor:
+                break
             continue
         energy = base + mapping_energy(price, o, s, e, x, cycles)
         score = score_of(objective, cycles, energy, dram)
+        if floor:
+            if score * (1.0 - 1e-12) > best[M_SCORE]:
+                break
+            continue
         if score < best[M_SCORE] or (score == best[M_SCORE] and at < winner and not won):
             won = True
             best[M_SCORE], best[M_CYCLES], best[M_ENERGY], best[M_DRAM] = score, cycles, energy, dram
@@ -350,7 +375,8 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
                 spans[at, 0] = used
                 pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, exhaustive)
                 spans[at, 1] = used - spans[at, 0]
-            entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1]]
+                pool, used = add_floor(pool, spans[at, 0], used)
+            entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1] + 1]
             b = bounds[:, at]
             if evaluate_row(
                 d, o, s, price, objective, b, rows[at], entries, state, best[state], at, winner, base, x, steps, nest

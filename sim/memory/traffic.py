@@ -289,20 +289,6 @@ def rooms(d, o, s, nest, out):
 
 
 @numba.njit(cache=True)
-def between(d, o, s, nest, tier):
-    """Whether some level of a tier holds its tiles once but not twice, though it is built to."""
-    for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if (
-            d[at + L_BYTES] > 0.0
-            and d[at + L_TIER] == tier
-            and fits(d, slot, held_bytes(d, o, s, slot, nest, tier)) == 1
-        ):
-            return True
-    return False
-
-
-@numba.njit(cache=True)
 def run_efficiency(d, run_bytes):
     """(achieved over peak bandwidth, how much of it a third of writes costs) for runs of ``run_bytes`` contiguous
     bytes, linear in log2(run) (:func:`sim.memory.dram.efficiency_table`)."""
