@@ -9,7 +9,7 @@ import pandas as pd
 from sim.analytic import slow_of
 from sim.candidates import R_K, R_M, R_N, R_SPLIT_K, R_SPLIT_M, build, grains
 from sim.designs import D_TIERS, Designs, kernel_matrix
-from sim.mapping import CUTS, GRAIN, inner_tile
+from sim.mapping import CUTS, inner_tile
 from sim.sparse_ops import sparse_table
 from sim.spec import MAX_TIERS, Accelerator
 from sim.trace import Trace, position
@@ -68,13 +68,13 @@ def count_candidates(machine: Accelerator | Designs, trace: Trace) -> pd.DataFra
     for i in np.flatnonzero((trace.ops["kind"] == "gemm").to_numpy()):
         sparse = table.values[table.config[0]][i]
         _, rows, _ = build(design, ops[i], sparse, slow_of(design, ops[i]))
-        grain_n, grain_k = grains(design, sparse)
+        grain = grains(design, sparse)
         nests = _nests(
             ops[i][_SIZES],
             rows[:, R_SPLIT_M : R_SPLIT_K + 1],
             rows[:, [R_M, R_N, R_K]],
             int(design[D_TIERS]),
-            np.array([GRAIN, grain_n, grain_k], dtype=np.float64),
+            np.array(grain, dtype=np.float64),
         )
         lines.append({"op": trace.ops["name"].iloc[i], "rows": len(rows), "nests": int(nests.sum())})
     return pd.DataFrame(lines)

@@ -32,10 +32,10 @@ from sim.designs import (
     D_HOME,
     D_LEVELS,
     D_WEIGHT_BITS,
+    GEOMETRY,
     L_BYTES,
     LEVEL_COLUMNS,
     OBJECTIVES,
-    RATES,
     Designs,
     kernel_matrix,
 )
@@ -272,7 +272,7 @@ def run(
         raise InputError(f"selection must name rows 0..{len(trace) - 1} of the trace")
     sparse = sparse_table(designs, trace)
     matrix, prices = kernel_matrix(designs), price_table(designs)
-    keys = [np.delete(matrix, RATES, axis=1), sparse.config[:, None]]
+    keys = [matrix[:, GEOMETRY], sparse.config[:, None]]
     if len(selection) > 1:
         keys.append(selection)
     order, starts = group(keys, max(1, min(256, _CHUNK_VALUES // selection.shape[1])))

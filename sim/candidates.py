@@ -12,8 +12,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.compute import systolic
 from sim.designs import (
+    D_COLS,
     D_COUNT,
+    D_DATAFLOW,
     D_HOME,
     D_KIND,
     D_LEVELS,
@@ -191,10 +194,20 @@ def most_buffers(d):
 
 @numba.njit(cache=True)
 def grains(d, s):
-    """Multiples in which tiles of N and of K are cut: whole lane groups and whole barriers, or the common grain."""
-    if d[D_KIND] == 0.0:
-        return float(GRAIN), max(float(GRAIN), s[S_GRAIN])
-    return (d[D_ROWS], s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (s[S_GRAIN], d[D_ROWS])
+    """Multiples in which tiles of M, N and K are cut: whole lane groups and whole barriers, or the systolic array's own
+    sides, so that no fold is cut short inside the op; the common grain where a side is shorter, and for what
+    streams."""
+    rows, cols, common = d[D_ROWS], d[D_COLS], float(GRAIN)
+    if d[D_KIND] == 1.0:
+        n, k = (rows, s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (s[S_GRAIN], rows)
+        return common, n, k
+    down, across = max(rows, common), max(cols, common)
+    if d[D_DATAFLOW] == systolic.OS:
+        return down, across, max(common, s[S_GRAIN])
+    deep = np.ceil(down / s[S_GRAIN]) * s[S_GRAIN]  # whole n:m groups too
+    if d[D_DATAFLOW] == systolic.WS:
+        return common, across, deep
+    return across, common, deep
 
 
 @numba.njit(cache=True)
@@ -239,8 +252,8 @@ def build(d, o, s, slow):
     of an op. Only rows that fit in some residency are kept."""
     m, n, k = o[_M], o[_N], o[_K]
     sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
-    grain_n, grain_k = grains(d, s)
-    count_m = ladder(m, SMALLEST_STREAM_TILE, GRAIN, sizes_m)
+    grain_m, grain_n, grain_k = grains(d, s)
+    count_m = ladder(m, max(SMALLEST_STREAM_TILE, grain_m), grain_m, sizes_m)
     count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, sizes_n)
     count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
     ways = np.ones((4, 3))
@@ -382,7 +395,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
     and asks the array for no less cannot gain: no operand passes less often. Unless ``exhaustive``, such cuts are left
     out."""
     tiers = int(d[D_TIERS])
-    grain_n, grain_k = grains(d, s)
+    grain = grains(d, s)
     split = r[R_SPLIT_M : R_SPLIT_K + 1]
     nest = np.zeros((MAX_TIERS + 1, 3))
     trips = np.ones((MAX_TIERS + 1, 3))
@@ -414,7 +427,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
             tier -= 1
             at[tier] += 1
             continue
-        useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain_n, grain_k)
+        useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain)
         if tier == tiers:
             gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known, work)
             useful = gains or (useful and exhaustive)
@@ -458,14 +471,13 @@ def _gains(d, o, s, slow, nest, split, tier, cut, candidate, known, work):
 
 
 @numba.njit(cache=True)
-def _cut(sizes, split, nest, trips, orders, tier, cut, grain_n, grain_k):
+def _cut(sizes, split, nest, trips, orders, tier, cut, grain):
     """Set a tier's tile to a cut of its parent's; False if that is no candidate."""
     for axis in range(3):
         parent = nest[tier - 1, axis]
         if tier == 2:
             parent = np.ceil(parent / split[axis])
-        grain = (float(GRAIN), grain_n, grain_k)[axis]
-        tile = inner_tile(parent, cut[axis], trips[tier - 1, axis] <= 1.0, grain)
+        tile = inner_tile(parent, cut[axis], trips[tier - 1, axis] <= 1.0, grain[axis])
         if tile <= 0.0:
             return False
         nest[tier, axis] = tile

@@ -261,6 +261,7 @@ RATES = (  # columns that only say how fast: designs that differ in nothing else
     [D_NETWORK_BPC, D_VECTOR, D_SPECIAL, D_DRAM_BPC, D_DRAM_LATENCY]
     + [D_LEVELS + i * LEVEL_COLUMNS + c for i in range(MAX_LEVELS) for c in (L_READ_BPC, L_WRITE_BPC)]
 )
+GEOMETRY = np.array([c for c in range(KERNEL_COLUMNS) if c not in RATES])
 
 
 @once
