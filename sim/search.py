@@ -47,7 +47,6 @@ from sim.candidates import (
     R_WEIGHTS,
     STATES,
     dram_part,
-    inner_mappings,
     most_buffers,
     outermost,
     overflow,
@@ -66,6 +65,7 @@ from sim.designs import (
     L_WRITE_BPC,
     LEVEL_COLUMNS,
 )
+from sim.inner import inner_mappings
 from sim.mapping import T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
 from sim.memory.on_chip import (
     DRAM_COLUMNS,

@@ -161,8 +161,9 @@ def fits(d, slot, tile):
 
 
 @numba.njit(cache=True)
-def _waste(o, operand, k, n, access):
-    """Bytes moved per byte wanted when rows of a tile are read in accesses of ``access`` bytes."""
+def waste(d, o, slot, operand, k, n):
+    """Bytes that a level moves per byte wanted: rows of a tile are read in whole accesses (1 for no level)."""
+    access = d[D_LEVELS + slot * LEVEL_COLUMNS + L_ACCESS] if slot >= 0 else 1.0
     if access <= 1.0:
         return 1.0
     run = n * o[_OBITS] / 8.0 if operand == OUTPUTS else k * o[_ABITS] / 8.0
@@ -195,13 +196,13 @@ def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, turn, e):
                 continue
             how = fits(d, slot, room[slot])
             held = how == 2 or (how == 1 and mode >= SINGLE_USE)
-            waste = _waste(o, operand, nest[tier, 2], nest[tier, 1], d[D_LEVELS + slot * LEVEL_COLUMNS + L_ACCESS])
+            moved = waste(d, o, slot, operand, nest[tier, 2], nest[tier, 1])
             if operand == OUTPUTS:
                 if not held or (mode >> (tier - 2)) & 1:
                     continue
             elif not held:
                 e[E_READ + slot] += flow
-                e[E_WRITE + slot] += flow * waste
+                e[E_WRITE + slot] += flow * moved
                 continue
             if how == 1:
                 single = single | (1 << slot)
@@ -214,16 +215,16 @@ def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, turn, e):
                 out = up + final if quantised else up + whole * copies * turn[ENDS]
                 if not quantised:  # shares of a split reduction leave as partial sums
                     final = (final_bytes(o) if copies == 1.0 else whole * copies) * turn[ENDS]
-                    e[E_WRITE + slot] += flow + down * waste
+                    e[E_WRITE + slot] += flow + down * moved
                 else:
-                    e[E_WRITE + slot] += flow + final + down * waste
-                e[E_READ + slot] += back + out * waste
+                    e[E_WRITE + slot] += flow + final + down * moved
+                e[E_READ + slot] += back + out * moved
                 flow, back, quantised = up, down, True
             else:
                 e[E_READ + slot] += flow
                 known = lasts and turn[STAYS_INPUTS + operand] > 0.0
                 flow = 0.0 if known else whole * copies * visits
-                e[E_WRITE + slot] += flow * waste
+                e[E_WRITE + slot] += flow * moved
         home = keeper(d, 1, operand)
         if operand == OUTPUTS:
             e[E_NETWORK] += flow + back + final
@@ -237,9 +238,8 @@ def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, turn, e):
                 e[E_WRITE + home] += flow + final + final_bytes(o) * turn[ENDS]
         else:
             e[E_NETWORK] += flow
-            access = d[D_LEVELS + home * LEVEL_COLUMNS + L_ACCESS]
             once = flow / copies if d[D_MULTICAST] > 0.0 else flow
-            e[E_READ + home] += once * _waste(o, operand, nest[tiers, 2], nest[tiers, 1], access)
+            e[E_READ + home] += once * waste(d, o, home, operand, nest[tiers, 2], nest[tiers, 1])
     e[E_SINGLE] = single
     e[E_BYPASS] = mode % SINGLE_USE
     for tier in range(2, tiers + 1):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from laws.energy import totals
 from sim import analytic
 from sim.designs import Designs
 from sim.errors import InputError
@@ -82,6 +83,20 @@ def burst_cycles(buffers):
     walked, _ = walk(load, np.full(int(tiles), c), np.full(int(tiles), s), 1.0, buffers)
     calm_bus = load.mean() + s - BURST["burst"] / tiles
     return uneven(tiles, load.mean(), c, s, 1.0, buffers, load[0] + s, 1.0, calm_bus + BURST["burst"]), walked
+
+
+@pytest.mark.parametrize("case", ["finer cuts waste less of an access", "one read feeds all arrays"])
+def test_leaving_mappings_out_is_exact(case):
+    buffers = {"shared": level(ALL, 32, 4, double_buffered=False)}
+    if case == "one read feeds all arrays":
+        array = {"kind": "lanes", "rows": 32, "cols": 1, "count": 3}
+        found, work = machine(buffers, array, clock_ghz=0.5), gemm(m=49, n=49, k=49, bits=16)
+    else:
+        buffers["near"] = level(ALL, 8, 4, double_buffered=False, access_bytes=8)
+        array = {"rows": 4, "cols": 1, "dataflow": "os", "overlap": "none"}
+        found, work = machine(buffers, array, clock_ghz=0.2), gemm(m=1, n=49, k=1, bits=16)
+    pruned, full = (totals(found, work, "latency", exhaustive) for exhaustive in (False, True))
+    assert np.array_equal(pruned.columns, full.columns, equal_nan=True)
 
 
 def test_the_closed_form_of_one_burst_is_near_its_walk():
