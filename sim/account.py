@@ -143,7 +143,7 @@ def rebuild(d, o, s, slow, mapping, state, b, r, e, x):
     own = np.ceil(nest[1] / split)
     uncut = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
     runs = tile_runs(d, o, s, nest[1, 0], nest[1, 1], nest[1, 2])
-    add_row(d, o, s, nest, split, trips, orders, uncut, runs, 15, b, r)
+    add_row(d, o, s, nest, split, trips, orders, uncut, runs, 1, b, r)
     dram_part(d, b, r, state, x)
     work = uncut
     if tiers > 1:

@@ -119,7 +119,7 @@ def _search_op(designs, prices, objective, o, s, fixed, best, short, exhaustive)
     hint = np.full(STATES, -1)
     pool, used = np.empty((_POOL, ENTRY_COLUMNS)), 0
     spans = np.full((len(rows), 2), -1, dtype=np.int64)
-    scratch = np.empty(len(rows))
+    scratch = np.empty((3, len(rows) + 1))
     for j in range(len(designs)):
         pool, used = search(
             designs[j],

@@ -1,9 +1,9 @@
 """The candidate mappings of one op on one machine's geometry, as a table: what each costs, and a bound on its time.
 
-A row is a tier-1 tiling, a loop order and a split over arrays. Its bound needs no inner mapping: the array's cycles
-with uncut tiles, DRAM bytes and ends, the least that the levels can see. Inner mappings (:mod:`sim.inner`) are found
-once a row is wanted. Geometry is everything but rates (:data:`sim.designs.RATES`): designs that differ in rates share
-the table.
+A row is a tier-1 tiling, a loop order, a split over arrays and the innermost tier that holds partial sums. Its bound
+needs no inner mapping: the array's cycles with uncut tiles, DRAM bytes and ends, the least that every level can see.
+Inner mappings (:mod:`sim.inner`) are found once a row is wanted. Geometry is everything but rates
+(:data:`sim.designs.RATES`): designs that differ in rates share the table.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sim.designs import (
     D_ORIENTATION,
     D_ROWS,
     D_SPLIT,
+    D_TIERS,
     L_BYTES,
     L_DOUBLE,
     L_KEEPS,
@@ -33,6 +34,7 @@ from sim.mapping import (
     GRAIN,
     INNERMOST,
     LARGEST_LADDER,
+    OUTSIDE,
     SMALLEST_STREAM_TILE,
     SMALLEST_TILE,
     innermost_reuse,
@@ -42,6 +44,10 @@ from sim.mapping import (
 )
 from sim.memory.on_chip import X_ENDS, X_HOME, X_LOAD, X_READ, X_STORE, X_WEIGHTS, X_WRITE
 from sim.memory.traffic import (
+    E_ARRAY,
+    E_DRAIN,
+    E_READ,
+    E_WRITE,
     INPUTS,
     OUTPUTS,
     S_GRAIN,
@@ -50,6 +56,7 @@ from sim.memory.traffic import (
     array_work,
     final_bytes,
     input_dram_bytes,
+    keeper,
     level_room,
     tile_runs,
     whole_bytes,
@@ -67,9 +74,9 @@ STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
 # What bounds a row, one array a column so that a bound is a pass over contiguous memory. "Effective" bytes are bytes
 # over DRAM efficiency.
 (
-    B_ARRAY,  # array cycles with uncut tiles, less what an early tail may save
+    B_ARRAY,  # array cycles with uncut tiles
     B_TILE,  # array cycles of one tile, and the drain
-    B_DRAIN,  # what an early tail may save, at most 0
+    B_DRAIN,  # the drain at the least; before inner mappings are known what an early tail may save, at most 0
     B_FIXED,  # effective DRAM bytes of weights and spilled sums
     B_IN,
     B_OUT,
@@ -78,18 +85,14 @@ STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
     B_END_OUT,
     B_STORE,  # effective bytes stored a tile
     B_STORE_OUT,
-    B_HOME,  # least bytes through the outermost level, and how many more with inputs and outputs from DRAM
-    B_HOME_IN,
-    B_HOME_OUT,
-    B_INPUTS,  # least bytes through the level nearest the array, of inputs, of weights and of partial sums
-    B_WEIGHTS,
-    B_SUMS,
     B_RAW,  # DRAM bytes as they are
     B_RAW_IN,
     B_RAW_OUT,
     B_REACH,  # [STATES]: 0 where the row may fit in a residency, inf where it cannot
-) = range(21)
-BOUND_COLUMNS = B_REACH + STATES
+) = range(15)
+B_ALONE = B_REACH + STATES  # [STATES]: 1 where only one tile fits at a time, so that nothing overlaps
+B_LEVEL = B_ALONE + STATES  # [levels]: least bytes through each level, inputs and outputs from and to DRAM apart
+BOUND_COLUMNS = B_LEVEL + MAX_LEVELS
 # The rest of a row
 (
     R_M,
@@ -111,8 +114,9 @@ BOUND_COLUMNS = B_REACH + STATES
     R_IN,
     R_OUT,
     R_WEIGHTS,
-) = range(19)
-ROW_COLUMNS = 19
+    R_HOLDER,  # innermost tier that holds partial sums; 1: none inside tier 1 does
+) = range(20)
+ROW_COLUMNS = 20
 
 
 @numba.njit(cache=True)
@@ -171,6 +175,17 @@ def most_buffers(d):
         if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0 and d[at + L_DOUBLE] == 0.0:
             return 1
     return 2
+
+
+@numba.njit(cache=True)
+def tiles_in_flight(d, o, s, nest, r, state):
+    """Tiles in flight that fit a row in a residency: 2, 1 or 0."""
+    held = r[R_HOLDER] > 1.0 and r[R_SPLIT_K] == 1.0
+    for buffers in range(most_buffers(d), 0, -1):
+        over, _ = overflow(d, o, s, int(d[D_HOME]), nest, held, r[R_DISTANCE], r[R_SPILLS] > 0.0, state, buffers)
+        if over <= 0.0:
+            return buffers
+    return 0
 
 
 @numba.njit(cache=True)
@@ -239,7 +254,7 @@ def build(d, o, s, slow):
     count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
     ways = np.ones((4, 3))
     many = splits(d, o, ways)
-    most = count_m * count_n * count_k * 3 * many
+    most = count_m * count_n * count_k * 3 * many * int(d[D_TIERS])
     bounds, rows = np.empty((BOUND_COLUMNS, most)), np.empty((most, ROW_COLUMNS))
     short = np.full((STATES, 2), np.inf)
     nest = np.zeros((MAX_TIERS + 1, 3))
@@ -263,41 +278,69 @@ def add_rows(d, o, s, slow, nest, split, trips, orders, short, bounds, rows, fou
         return found
     trips[1, 0], trips[1, 1], trips[1, 2] = np.ceil(o[_M] / tm), np.ceil(o[_N] / tn), np.ceil(o[_K] / tk)
     cut = (trips[1, 0] > 1.0) + (trips[1, 1] > 1.0) + (trips[1, 2] > 1.0)
-    states = 0
-    held = kept_inside(d, OUTPUTS)
-    most = STATES if d[D_HOME] >= 0.0 else 1
-    for state in range(most):
-        over, slot = overflow(d, o, s, int(d[D_HOME]), nest, held, np.inf, False, state, 1)
-        if over <= 0.0:
-            states |= 1 << state
-        elif over < short[state, 0]:
-            short[state, 0], short[state, 1] = over, slot
-    if states == 0:
-        return found
     own = np.ceil(nest[1] / split)
-    work = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
-    runs = tile_runs(d, o, s, tm, tn, tk)
-    for axis in range(3):
-        if trips[1, axis] <= 1.0 and not (cut == 0 and axis == 2):
+    work, known = np.empty(8), False
+    for holder in range(1, int(d[D_TIERS]) + 1):
+        if keeper(d, holder, OUTPUTS) < 0:
             continue
-        orders[1] = INNERMOST[axis]
-        add_row(d, o, s, nest, split, trips, orders, work, runs, states, bounds[:, found], rows[found])
-        found += 1
+        states = 0
+        for state in range(STATES if d[D_HOME] >= 0.0 else 1):
+            over, slot = overflow(
+                d, o, s, int(d[D_HOME]), nest, holder > 1 and split[2] == 1.0, np.inf, False, state, 1
+            )
+            if over <= 0.0:
+                states |= 1 << state
+            elif over < short[state, 0]:
+                short[state, 0], short[state, 1] = over, slot
+        if states == 0:
+            continue
+        if not known:
+            work[:] = array_work(d, o, s, nest[1], split, slow, own[0], own[1], own[2])
+            runs, known = tile_runs(d, o, s, tm, tn, tk), True
+        for axis in range(3):
+            if trips[1, axis] <= 1.0 and not (cut == 0 and axis == 2):
+                continue
+            orders[1] = INNERMOST[axis]
+            b, r = bounds[:, found], rows[found]
+            add_row(d, o, s, nest, split, trips, orders, work, runs, holder, b, r)
+            for state in range(STATES):
+                most = tiles_in_flight(d, o, s, nest, r, state) if (states >> state) & 1 else 0
+                b[B_REACH + state] = 0.0 if most > 0 else np.inf
+                b[B_ALONE + state] = 1.0 if most == 1 else 0.0
+            found += 1
     return found
 
 
 @numba.njit(cache=True)
-def nearest_passes(d, operand, copies, reads, fills):
-    """Least passes of a whole operand through the level nearest the arrays: reads and fills of every array's own level,
-    or reads of the one that all share, once for all of them if it multicasts."""
-    if kept_inside(d, operand):
-        return copies * (reads + fills)
-    return reads if d[D_MULTICAST] > 0.0 else copies * reads
+def least_level_bytes(d, o, s, split, work, fills, holder, out):
+    """Fill ``out`` [levels] with the least bytes that any inner mapping of a row moves through each level (DRAM's own
+    traffic apart). Inputs and weights pass every level that keeps them, ``fills`` times in and on; the level nearest
+    the arrays is read for every pass of theirs (``work``), the one that all arrays share once for all of them if it
+    multicasts. Partial sums go to and fro at the tier that holds them; shares of a split reduction meet in tier 1."""
+    out[:] = 0.0
+    for operand in range(2):
+        copies = split[OUTSIDE[operand]]
+        whole = whole_bytes(o, s, operand)
+        shared = whole if d[D_MULTICAST] > 0.0 else whole * copies
+        nearest = True
+        for tier in range(int(d[D_TIERS]), 0, -1):
+            slot = keeper(d, tier, operand)
+            if slot < 0:
+                continue
+            reads = work[5 + operand] if nearest else fills[operand]
+            out[slot] += shared * reads if tier == 1 else whole * copies * (reads + fills[operand])
+            nearest = False
+    whole = whole_bytes(o, s, OUTPUTS) * split[2]
+    home = keeper(d, 1, OUTPUTS)
+    out[keeper(d, holder, OUTPUTS)] += 2.0 * whole * work[7]
+    out[home] += final_bytes(o)
+    if holder > 1 and split[2] > 1.0:
+        out[home] += 2.0 * whole
 
 
 @numba.njit(cache=True)
-def add_row(d, o, s, nest, split, trips, orders, work, runs, states, b, r):
-    """One row: ``b`` [BOUND_COLUMNS] and ``r`` [ROW_COLUMNS]."""
+def add_row(d, o, s, nest, split, trips, orders, work, runs, holder, b, r):
+    """One row, but for where it fits: ``b`` [BOUND_COLUMNS] and ``r`` [ROW_COLUMNS]."""
     tm, tn, tk = nest[1, 0], nest[1, 1], nest[1, 2]
     batch = o[_BATCH]
     tiles = batch * trips[1, 0] * trips[1, 1] * trips[1, 2]
@@ -315,7 +358,7 @@ def add_row(d, o, s, nest, split, trips, orders, work, runs, states, b, r):
     )
     first_in = input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
     array, drain = batch * work[0], work[1]
-    b[B_ARRAY] = array + min(drain, 0.0)
+    b[B_ARRAY] = array
     b[B_TILE] = array / tiles + min(drain, 0.0)
     b[B_DRAIN] = min(drain, 0.0)
     b[B_FIXED] = weights / weight_eff + 2.0 * spilled / out_eff
@@ -323,28 +366,39 @@ def add_row(d, o, s, nest, split, trips, orders, work, runs, states, b, r):
     b[B_ENDS], b[B_END_IN] = weight_tile / weight_eff, first_in / in_eff
     b[B_END_OUT] = tm * tn * o[_OBITS] / 8.0 / out_eff
     b[B_STORE], b[B_STORE_OUT] = spilled / out_eff / tiles, final / out_eff / tiles
-    b[B_HOME] = b[B_HOME_IN] = b[B_HOME_OUT] = 0.0
-    keeps = int(d[D_LEVELS + outermost(d) * LEVEL_COLUMNS + L_KEEPS])
-    if (keeps >> WEIGHTS) & 1:
-        b[B_HOME] += weights + whole_bytes(o, s, WEIGHTS) * f_weight
-    if (keeps >> INPUTS) & 1:
-        b[B_HOME] += whole_bytes(o, s, INPUTS) * f_in
-        b[B_HOME_IN] = inputs
-    if (keeps >> OUTPUTS) & 1:
-        b[B_HOME] += final + 2.0 * spilled
-        b[B_HOME_OUT] = final
-    b[B_INPUTS] = whole_bytes(o, s, INPUTS) * nearest_passes(d, INPUTS, split[1], work[5], f_in)
-    b[B_WEIGHTS] = whole_bytes(o, s, WEIGHTS) * nearest_passes(d, WEIGHTS, split[0], work[6], f_weight)
-    b[B_SUMS] = whole_bytes(o, s, OUTPUTS) * split[2] * 2.0 * work[7]
     b[B_RAW], b[B_RAW_IN], b[B_RAW_OUT] = weights + 2.0 * spilled, inputs, final
+    least_level_bytes(d, o, s, split, work, (f_in, f_weight), holder, b[B_LEVEL : B_LEVEL + MAX_LEVELS])
+    add_dram_side(d, b, weights, spilled)
     r[R_M], r[R_N], r[R_K], r[R_ORDER] = tm, tn, tk, orders[1]
     r[R_SPLIT_M], r[R_SPLIT_N], r[R_SPLIT_K] = split[0], split[1], split[2]
     r[R_TILES], r[R_REUSED], r[R_REUSE] = tiles, reused, reuse
-    for state in range(STATES):
-        b[B_REACH + state] = 0.0 if (states >> state) & 1 else np.inf
     r[R_SPILLS], r[R_DISTANCE] = (1.0 if f_out > 1.0 else 0.0), distance
     r[R_IN_EFF], r[R_OUT_EFF], r[R_WEIGHT_EFF] = in_eff, out_eff, weight_eff
     r[R_SPILLED], r[R_IN], r[R_OUT], r[R_WEIGHTS] = spilled, inputs, final, weights
+    r[R_HOLDER] = holder
+
+
+@numba.njit(cache=True)
+def add_dram_side(d, b, weights, spilled):
+    """Add to a row's bound what tier 1 moves for DRAM's sake whatever is resident: weights in, sums out and back."""
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS
+        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0:
+            keeps = int(d[at + L_KEEPS])
+            if (keeps >> WEIGHTS) & 1:
+                b[B_LEVEL + slot] += weights
+            if (keeps >> OUTPUTS) & 1:
+                b[B_LEVEL + slot] += 2.0 * spilled
+
+
+@numba.njit(cache=True)
+def tighten(d, b, r, floor):
+    """Raise a row's bound to what its inner mappings' ``floor`` asks of the array and the levels at the least."""
+    b[B_ARRAY], b[B_DRAIN] = floor[E_ARRAY], floor[E_DRAIN]
+    b[B_TILE] = b[B_ARRAY] / r[R_TILES] + min(floor[E_DRAIN], 0.0)
+    for slot in range(MAX_LEVELS):
+        b[B_LEVEL + slot] = floor[E_READ + slot] + floor[E_WRITE + slot]
+    add_dram_side(d, b, r[R_WEIGHTS], r[R_SPILLED])
 
 
 @numba.njit(cache=True)

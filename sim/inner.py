@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.candidates import R_M, R_ORDER, R_SPLIT_K, R_SPLIT_M, grains
+from sim.candidates import R_HOLDER, R_M, R_ORDER, R_SPLIT_K, R_SPLIT_M, grains
 from sim.designs import D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
 from sim.mapping import COARSER, CUTS, inner_tile
 from sim.memory.traffic import (
@@ -72,7 +72,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
                 larger = np.empty((2 * len(pool) + MODES, ENTRY_COLUMNS))
                 larger[:used] = pool[:used]
                 pool = larger
-            used = _enter(d, o, s, nest, room, trips, orders, split, work, pool, start, used, e)
+            used = _enter(d, o, s, nest, room, trips, orders, split, work, int(r[R_HOLDER]), pool, start, used, e)
             tier -= 1
             at[tier] += 1
             continue
@@ -146,11 +146,12 @@ def _cut(sizes, split, nest, trips, orders, tier, cut, grain):
 
 
 @numba.njit(cache=True)
-def _enter(d, o, s, nest, room, trips, orders, split, work, pool, start, used, e):
-    """Enter the modes of one inner mapping into the pool's Pareto set ``start..used``: partial sums that bypass the
-    tiers that could hold them, levels used singly that hold one tile but not two."""
+def _enter(d, o, s, nest, room, trips, orders, split, work, holder, pool, start, used, e):
+    """Enter the modes of one inner mapping, of those in which tier ``holder`` is the innermost that holds partial sums,
+    into the pool's Pareto set ``start..used``: partial sums that bypass the tiers that could hold them, levels used
+    singly that hold one tile but not two."""
     rooms(d, o, s, nest, room)
-    squeezed, choices = False, 0
+    squeezed, choices, alone = False, 0, 0
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS
         if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0:
@@ -158,8 +159,14 @@ def _enter(d, o, s, nest, room, trips, orders, split, work, pool, start, used, e
             squeezed = squeezed or how == 1
             if how > 0 and (int(d[at + L_KEEPS]) >> OUTPUTS) & 1:
                 choices |= 1 << (int(d[at + L_TIER]) - 2)
+                if how == 1:
+                    alone |= 1 << (int(d[at + L_TIER]) - 2)
     for mode in range(MODES if squeezed else SINGLE_USE):
-        if mode % SINGLE_USE & ~choices:
+        bypassed = mode % SINGLE_USE
+        if bypassed & ~choices:
+            continue
+        holding = choices & ~bypassed & ~(0 if mode >= SINGLE_USE else alone)
+        if (holding >> (holder - 1)) > 0 or (holder > 1 and not (holding >> (holder - 2)) & 1):
             continue
         inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, WHOLE_OP, e)
         used = _insert(e, pool, start, used)

@@ -10,17 +10,15 @@ import numba
 import numpy as np
 
 from sim.candidates import (
+    B_ALONE,
     B_ARRAY,
     B_DRAIN,
     B_END_IN,
     B_END_OUT,
     B_ENDS,
     B_FIXED,
-    B_HOME,
-    B_HOME_IN,
-    B_HOME_OUT,
     B_IN,
-    B_INPUTS,
+    B_LEVEL,
     B_OUT,
     B_RAW,
     B_RAW_IN,
@@ -28,17 +26,13 @@ from sim.candidates import (
     B_REACH,
     B_STORE,
     B_STORE_OUT,
-    B_SUMS,
     B_TILE,
-    B_WEIGHTS,
-    R_DISTANCE,
     R_K,
     R_M,
     R_N,
     R_ORDER,
     R_REUSE,
     R_REUSED,
-    R_SPILLS,
     R_SPLIT_K,
     R_SPLIT_M,
     R_SPLIT_N,
@@ -47,9 +41,7 @@ from sim.candidates import (
     R_WEIGHTS,
     STATES,
     dram_part,
-    most_buffers,
-    outermost,
-    overflow,
+    tighten,
 )
 from sim.designs import (
     D_COUNT,
@@ -59,6 +51,7 @@ from sim.designs import (
     D_LEVELS,
     D_ORIENTATION,
     L_BYTES,
+    L_DOUBLE,
     L_KEEPS,
     L_READ_BPC,
     L_TIER,
@@ -85,9 +78,11 @@ from sim.memory.traffic import (
     E_NETWORK,
     E_READ,
     E_SINGLE,
-    E_SUMS_HELD,
     E_WEIGHT_PASSES,
     E_WRITE,
+    ENTRY_COLUMNS,
+    INPUTS,
+    OUTPUTS,
     S_NONZEROS,
     S_PACKED_K,
 )
@@ -119,6 +114,8 @@ PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 ) = range(10)
 M_NEST = 10  # tiers 1.. : tile m, n, k, loop order
 MAPPING_COLUMNS = M_NEST + MAX_TIERS * TIER_COLUMNS
+_LOOSE = {"reassoc", "contract", "arcp", "nsz"}
+_SLACK = 1.0 - 1e-13  # bounds add in another order than scores
 
 
 @numba.njit(cache=True)
@@ -142,98 +139,107 @@ def _rate(d, slot):
 
 
 @numba.njit(cache=True)
-def _innermost(d, operand):
-    """Slot of the level nearest the array that keeps an operand."""
-    best, tier = 0, 0.0
+def rates_of(d, rates):
+    """Fill ``rates`` [1 + levels] with the least cycles a byte costs: DRAM, and each level."""
+    rates[:] = 0.0
+    rates[0] = 1.0 / d[D_DRAM_BPC]
     for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > tier and (int(d[at + L_KEEPS]) >> operand) & 1:
-            best, tier = slot, d[at + L_TIER]
-    return best
+        if d[D_LEVELS + slot * LEVEL_COLUMNS + L_BYTES] > 0.0:
+            rates[1 + slot] = _rate(d, slot)
 
 
 @numba.njit(cache=True)
-def _fastest(d, operand):
-    """Least cycles a byte over all levels that keep an operand."""
-    best = np.inf
+def _level_parts(d, slot, state):
+    """(whether tier 1's level takes inputs from DRAM in a residency, whether it gives outputs to DRAM), as numbers."""
+    at = D_LEVELS + slot * LEVEL_COLUMNS
+    if d[at + L_TIER] != 1.0:
+        return 0.0, 0.0
+    keeps = int(d[at + L_KEEPS])
+    takes = 1.0 if not state & 1 and (keeps >> INPUTS) & 1 else 0.0
+    return takes, (1.0 if state <= 1 and (keeps >> OUTPUTS) & 1 else 0.0)
+
+
+@numba.njit(cache=True, fastmath=_LOOSE)
+def _busy_rows(d, rates, b, state, busy):
+    """Fill ``busy`` [rows] with the least that the array and the levels take, after :func:`busy_cycles`."""
+    for i in range(len(busy)):
+        busy[i] = b[B_ARRAY, i]
     for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and (int(d[at + L_KEEPS]) >> operand) & 1:
-            best = min(best, _rate(d, slot))
-    return best
+        rate = rates[1 + slot]
+        if rate == 0.0:
+            continue
+        takes, gives = _level_parts(d, slot, state)
+        takes, gives = takes * rate, gives * rate
+        if d[D_LEVELS + slot * LEVEL_COLUMNS + L_DOUBLE] > 0.0:
+            for i in range(len(busy)):
+                level = b[B_LEVEL + slot, i] * rate + takes * b[B_RAW_IN, i] + gives * b[B_RAW_OUT, i]
+                busy[i] = max(busy[i], level)
+        else:
+            for i in range(len(busy)):
+                busy[i] += b[B_LEVEL + slot, i] * rate + takes * b[B_RAW_IN, i] + gives * b[B_RAW_OUT, i]
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def _bound_rows(b, state, bus, home, inputs, weights, sums, out):
+@numba.njit(cache=True, fastmath=_LOOSE)
+def _bound_rows(b, state, bus, busy, out):
     with_in = 0.0 if state & 1 else 1.0
     with_out = 0.0 if state > 1 else 1.0
-    for i in range(b.shape[1]):
+    for i in range(len(out)):
         ends = (b[B_ENDS, i] + with_in * b[B_END_IN, i] + with_out * b[B_END_OUT, i]) * bus
         dram = (b[B_FIXED, i] + with_in * b[B_IN, i] + with_out * b[B_OUT, i]) * bus
         store = (b[B_STORE, i] + with_out * b[B_STORE_OUT, i]) * bus
-        level = (b[B_HOME, i] + with_in * b[B_HOME_IN, i] + with_out * b[B_HOME_OUT, i]) * home
-        level = max(level, b[B_INPUTS, i] * inputs)
-        level = max(level, max(b[B_WEIGHTS, i] * weights, b[B_SUMS, i] * sums))
-        busy = max(b[B_ARRAY, i], level + b[B_DRAIN, i])
-        bound = max(busy + max(0.0, ends - store), max(dram, dram - store + b[B_TILE, i]))
-        out[i] = bound + b[B_REACH + state, i]
+        alone = busy[i] + b[B_DRAIN, i] + max(0.0, ends - store)
+        bound = max(alone, max(dram, dram - store + b[B_TILE, i]))
+        bound = max(bound, b[B_ALONE + state, i] * (busy[i] + min(b[B_DRAIN, i], 0.0) + dram))
+        out[i] = bound * _SLACK + b[B_REACH + state, i]
 
 
 @numba.njit(cache=True)
-def rates_of(d):
-    """Least cycles a byte costs: DRAM, the outermost level, and the levels nearest the array that keep inputs, weights,
-    partial sums (which may pass a slow one)."""
-    inputs, weights = _rate(d, _innermost(d, 0)), _rate(d, _innermost(d, 1))
-    return 1.0 / d[D_DRAM_BPC], _rate(d, outermost(d)), inputs, weights, _fastest(d, 2)
-
-
-@numba.njit(cache=True)
-def bound_scores(rates, price, objective, b, state, out):
-    """Fill ``out`` [rows] with scores that no mapping of the row can beat in a residency."""
-    bus, home, inputs, weights, sums = rates
-    _bound_rows(b, state, bus, home, inputs, weights, sums, out)
+def bound_scores(d, rates, price, base, objective, b, state, busy, out):
+    """Fill ``out`` [rows] with scores that no mapping of the row can beat in a residency, and ``busy`` [rows]."""
+    _busy_rows(d, rates, b, state, busy)
+    _bound_rows(b, state, rates[0], busy, out)
     if objective == LATENCY:
         return
     for i in range(len(out)):
-        raw = _raw(b, i, state)
-        energy = price[P_CYCLE] * out[i] + price[P_DRAM] * raw
-        out[i] = score_of(objective, out[i], energy, raw)
+        if out[i] < np.inf:
+            out[i] = _least_score(d, price, base, objective, b, i, state, out[i])
 
 
 @numba.njit(cache=True)
-def _raw(b, i, state):
-    """DRAM bytes of a row in a residency."""
+def _least_score(d, price, base, objective, b, i, state, cycles):
+    """Score of a row in a residency at the least cycles and bytes that it may take."""
     raw = b[B_RAW, i]
     if not state & 1:
         raw += b[B_RAW_IN, i]
     if state <= 1:
         raw += b[B_RAW_OUT, i]
-    return raw
+    energy = base + price[P_CYCLE] * cycles + price[P_DRAM] * raw
+    for slot in range(MAX_LEVELS):
+        cheapest = min(price[P_LEVEL + 2 * slot], price[P_LEVEL + 2 * slot + 1])
+        if cheapest > 0.0:
+            takes, gives = _level_parts(d, slot, state)
+            energy += cheapest * (b[B_LEVEL + slot, i] + takes * b[B_RAW_IN, i] + gives * b[B_RAW_OUT, i])
+    return score_of(objective, cycles, energy * _SLACK, raw * _SLACK)
 
 
 @numba.njit(cache=True)
-def _closer_bound(rates, price, objective, b, r, i, state):
-    """A row's bound with everything but its inner mapping as it is: the closed form on the least that the array and the
-    levels can take."""
-    bus, home, inputs, weights, sums = rates
+def _closer_bound(rates, b, busy, r, i, state):
+    """Cycles of a row at the least, with everything but its inner mapping as it is: the closed form on the least that
+    the array and the levels can take."""
+    bus = rates[0]
     with_in = 0.0 if state & 1 else 1.0
     with_out = 0.0 if state > 1 else 1.0
     tiles, reused, reuse = r[R_TILES], int(r[R_REUSED]), r[R_REUSE]
-    busy = max(b[B_ARRAY, i] - b[B_DRAIN, i], b[B_INPUTS, i] * inputs)
-    busy = max(busy, max(b[B_WEIGHTS, i] * weights, b[B_SUMS, i] * sums))
-    busy = max(busy, (b[B_HOME, i] + with_in * b[B_HOME_IN, i] + with_out * b[B_HOME_OUT, i]) * home)
     store = (b[B_STORE, i] + with_out * b[B_STORE_OUT, i]) * tiles * bus
     load = (b[B_FIXED, i] - b[B_STORE, i] * tiles + with_in * b[B_IN, i]) * bus
     ends = (b[B_ENDS, i] + with_in * b[B_END_IN, i] + with_out * b[B_END_OUT, i]) * bus
     stationary = r[R_WEIGHTS] / r[R_WEIGHT_EFF] * bus
     drain = b[B_DRAIN, i]
-    cycles = tiled_cycles(busy, drain, load, store, stationary, ends, tiles, 2, reused, reuse)
-    cycles = min(cycles, tiled_cycles(busy, drain, load, store, stationary, ends, tiles, 1, reused, reuse))
-    cycles *= 1.0 - 1e-12  # sums in another order
-    if objective == LATENCY:
-        return cycles
-    raw = _raw(b, i, state)
-    return score_of(objective, cycles, price[P_CYCLE] * cycles + price[P_DRAM] * raw, raw)
+    cycles = load + busy[i] + store + tiles * max(drain, 0.0) + min(drain, 0.0)  # each tile after the other
+    if b[B_ALONE + state, i] == 0.0:
+        ahead = tiled_cycles(busy[i], drain, load, store, stationary, ends, tiles, 2, reused, reuse)
+        cycles = min(cycles, ahead)
+    return cycles * _SLACK
 
 
 @numba.njit(cache=True)
@@ -264,52 +270,44 @@ def mapping_energy(price, o, s, e, x, cycles):
 
 
 @numba.njit(cache=True)
-def add_floor(pool, start, used):
-    """Append to entries ``start..used`` of the pool one that is nowhere worse than any of them. Returns (pool,
-    used)."""
-    if len(pool) == used:
-        larger = np.empty((2 * used + 1, pool.shape[1]))
-        larger[:used] = pool
-        pool = larger
-    floor = pool[used]
-    floor[:] = pool[start]
-    for i in range(start + 1, used):
-        floor[:] = np.minimum(floor, pool[i])
-    floor[E_SINGLE] = 0.0
-    return pool, used + 1
+def floor_of(entries, floor):
+    """Fill ``floor`` [ENTRY_COLUMNS] with an entry that is nowhere worse than any of ``entries``."""
+    floor[:] = entries[0]
+    for i in range(1, len(entries)):
+        floor[:] = np.minimum(floor, entries[i])
 
 
 @numba.njit(cache=True)
-def _most(d, o, s, nest, r, state, sums_held):
-    """Tiles in flight that fit a row in a residency: 2, 1 or 0."""
-    for buffers in range(most_buffers(d), 0, -1):
-        over, _ = overflow(d, o, s, int(d[D_HOME]), nest, sums_held, r[R_DISTANCE], r[R_SPILLS] > 0.0, state, buffers)
-        if over <= 0.0:
-            return buffers
-    return 0
+def expand(d, o, s, slow, at, bounds, rows, pool, used, spans, exhaustive):
+    """Find the inner mappings of row ``at`` and raise its bound by what they ask for. Returns (pool, used)."""
+    start = used
+    pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, exhaustive)
+    spans[at, 0], spans[at, 1] = start, used - start
+    if used == start:
+        bounds[B_REACH : B_REACH + STATES, at] = np.inf
+        return pool, used
+    floor = np.empty(ENTRY_COLUMNS)
+    floor_of(pool[start:used], floor)
+    tighten(d, bounds[:, at], rows[at], floor)
+    return pool, used
 
 
 @numba.njit(cache=True)
-def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, base, x, steps, nest):
-    """Try every inner mapping of row ``at`` in a residency (``entries``, their floor last); enter the winner into
-    ``best`` [MAPPING_COLUMNS], which row ``winner`` holds so far. Returns whether the row won."""
+def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winner, base, x, steps):
+    """Try every inner mapping (``entries``) of row ``at`` in a residency; enter the winner into ``best``
+    [MAPPING_COLUMNS], which row ``winner`` holds so far. Returns whether the row won."""
     won = False
     dram_part(d, b, r, state, x)
-    nest[1, 0], nest[1, 1], nest[1, 2] = r[R_M], r[R_N], r[R_K]
-    loose, held = _most(d, o, s, nest, r, state, False), _most(d, o, s, nest, r, state, True)
     fast = objective == LATENCY
     reused, reuse, tiles = int(r[R_REUSED]), r[R_REUSE], r[R_TILES]
     ends, dram = x[X_ENDS] / d[D_DRAM_BPC], x[X_READ] + x[X_WRITE]
-    for i in range(len(entries) - 1, -1, -1):  # the floor first: what it cannot beat, no entry can
-        e = entries[i]
-        floor = i == len(entries) - 1
-        buffers = max(held, loose) if floor else (held if e[E_SUMS_HELD] > 0.0 else loose)
-        if buffers == 0:
-            continue
+    most = 1 if b[B_ALONE + state] > 0.0 else 2
+    if np.isinf(b[B_REACH + state]):
+        return False
+    for i in range(len(entries)):
+        e, buffers = entries[i], most
         busy = busy_cycles(d, e, x, steps)
         if fast and busy + min(e[E_DRAIN], 0.0) + ends - x[X_STORE] / d[D_DRAM_BPC] / tiles > best[M_SCORE]:
-            if floor:
-                break
             continue
         cycles = op_cycles(d, busy, e[E_DRAIN], x, tiles, buffers, reused, reuse)
         if buffers == 2:  # running ahead can delay a store: the better of two and one
@@ -317,15 +315,9 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
             if alone < cycles:
                 cycles, buffers = alone, 1
         if fast and cycles > best[M_SCORE]:
-            if floor:
-                break
             continue
         energy = base + mapping_energy(price, o, s, e, x, cycles)
         score = score_of(objective, cycles, energy, dram)
-        if floor:
-            if score * (1.0 - 1e-12) > best[M_SCORE]:
-                break
-            continue
         if score < best[M_SCORE] or (score == best[M_SCORE] and at < winner and not won):
             won = True
             best[M_SCORE], best[M_CYCLES], best[M_ENERGY], best[M_DRAM] = score, cycles, energy, dram
@@ -338,56 +330,70 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
 
 
 @numba.njit(cache=True)
-def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, used, spans, scratch, best, exhaustive):
+def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, used, spans, scratch, best, exact):
     """Fill ``best`` [STATES, MAPPING_COLUMNS] (score inf: nothing fits), rows in the order of their bounds. ``reach``
     [STATES]: residencies that some row may fit; ``hint`` [STATES]: rows to try first (-1: none), left at the winners.
-    ``pool`` and ``spans`` [rows, 2] (first entry,
-    number; -1: not yet) keep inner mappings between designs of one geometry. Returns (pool, used)."""
-    waiting = np.empty(len(rows) + 1, dtype=np.int64)
-    x, steps, nest = np.empty(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros((MAX_TIERS + 1, 3))
-    best[:] = 0.0
-    rates, base = rates_of(d), base_energy(d, o, s, slow, price)
+    ``pool`` and ``spans`` [rows, 2] (first entry, number; -1: not yet) keep inner mappings between designs of one
+    geometry, ``scratch`` [3, rows + 1] is overwritten. Returns (pool, used)."""
     count = len(rows)
+    busy, score, waiting = scratch[0, :count], scratch[1, :count], scratch[2]
+    x, steps, rates = np.empty(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.empty(1 + MAX_LEVELS)
+    rates_of(d, rates)
+    base = base_energy(d, o, s, slow, price)
+    best[:] = 0.0
     for state in range(STATES):
         best[state, M_SCORE] = np.inf
-        if count == 0 or (state > 0 and d[D_HOME] < 0.0):
+        if not reach[state] or (state > 0 and d[D_HOME] < 0.0):
             continue
-        if not reach[state]:
-            continue
-        bound_scores(rates, price, objective, bounds, state, scratch)
-        at = hint[state] if hint[state] >= 0 else np.argmin(scratch)
+        bound_scores(d, rates, price, base, objective, bounds, state, busy, score)
+        at = hint[state] if hint[state] >= 0 else np.argmin(score)
         left, winner = 1, -1
         waiting[0] = at
         for turn in range(count + 1):
             # the neighbour's winner or the most promising row sets a mark; then those not above it by a closer bound,
             # best first; of equal scores the first row's counts, so that no design depends on its company
-            mark = np.inf if exhaustive else best[state, M_SCORE]
+            mark = np.inf if exact else best[state, M_SCORE]
             pick = 0 if turn == 0 else -1
+            least = np.inf
             for i in range(left if turn > 0 else 0):
-                if scratch[waiting[i]] <= mark and (pick < 0 or scratch[waiting[i]] < scratch[waiting[pick]]):
-                    pick = i
+                found = score[int(waiting[i])]
+                if found <= mark and (found < least or pick < 0):
+                    pick, least = i, found
             if pick < 0:
                 break
-            at = waiting[pick]
+            at = int(waiting[pick])
             left -= 1
             waiting[pick] = waiting[left]
             if spans[at, 1] < 0:
-                spans[at, 0] = used
-                pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, exhaustive)
-                spans[at, 1] = used - spans[at, 0]
-                pool, used = add_floor(pool, spans[at, 0], used)
-            entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1] + 1]
-            b = bounds[:, at]
+                pool, used = expand(d, o, s, slow, at, bounds, rows, pool, used, spans, exact)
+            entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1]]
             if evaluate_row(
-                d, o, s, price, objective, b, rows[at], entries, state, best[state], at, winner, base, x, steps, nest
+                d,
+                o,
+                s,
+                price,
+                objective,
+                bounds[:, at],
+                rows[at],
+                entries,
+                state,
+                best[state],
+                at,
+                winner,
+                base,
+                x,
+                steps,
             ):
                 winner = at
             if turn == 0:
-                mark = np.inf if exhaustive else best[state, M_SCORE]
+                mark = np.inf if exact else best[state, M_SCORE]
                 for i in range(count):
-                    if scratch[i] <= mark and scratch[i] < np.inf and i != at:
-                        scratch[i] = _closer_bound(rates, price, objective, bounds, rows[i], i, state)
-                        if scratch[i] <= mark:
+                    if score[i] <= mark and score[i] < np.inf and i != at:
+                        cycles = _closer_bound(rates, bounds, busy, rows[i], i, state)
+                        if objective == LATENCY and cycles > mark:
+                            continue
+                        score[i] = _least_score(d, price, base, objective, bounds, i, state, cycles)
+                        if score[i] <= mark:
                             waiting[left] = i
                             left += 1
         hint[state] = winner
