@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sim.analytic import slow_of
-from sim.candidates import R_K, R_M, R_N, R_SPLIT_K, R_SPLIT_M, build, grains
+from sim.candidates import R_K, R_M, R_N, R_ORDER, R_SPLIT_K, R_SPLIT_M, R_SPLIT_N, build, grains
 from sim.designs import D_TIERS, Designs, kernel_matrix
-from sim.mapping import CUTS, inner_tile
+from sim.mapping import CUTS, EFFORTS, QUICK, QUICK_CUTS, inner_tile
 from sim.sparse_ops import sparse_table
 from sim.spec import MAX_TIERS, Accelerator
 from sim.trace import Trace, position
@@ -18,7 +18,7 @@ _SIZES = [position(c) for c in ("m", "n", "k")]
 
 
 @numba.njit(cache=True)
-def _nests(sizes, splits, tiles, tiers, grain):
+def _nests(sizes, splits, tiles, tiers, grain, effort):
     """Nests under each row of tier-1 ``tiles`` [rows, 3], split over arrays by ``splits`` [rows, 3]: walks a cut and a
     loop order at each inner tier, ``at`` [tier] the next cut to try."""
     found = np.zeros(len(tiles), dtype=np.int64)
@@ -36,9 +36,9 @@ def _nests(sizes, splits, tiles, tiers, grain):
             elif at[tier] == len(CUTS):
                 tier -= 1
             else:
-                cut = CUTS[at[tier]]
+                cut, allowed = CUTS[at[tier]], effort != QUICK or QUICK_CUTS[at[tier]]
                 at[tier] += 1
-                if _cut_to(sizes, splits[row], tile, trips, tier, cut, grain):
+                if allowed and _cut_to(sizes, splits[row], tile, trips, tier, cut, grain):
                     tier += 1
                     at[tier] = 0
     return found
@@ -57,7 +57,7 @@ def _cut_to(sizes, split, tile, trips, tier, cut, grain):
     return True
 
 
-def count_candidates(machine: Accelerator | Designs, trace: Trace) -> pd.DataFrame:
+def count_candidates(machine: Accelerator | Designs, trace: Trace, effort: str = "full") -> pd.DataFrame:
     """One line a GEMM of the trace, for the first design: ``rows`` (tiling, loop order and split over arrays of tier 1
     that fit in some residency) and ``nests`` (those times every tiling and loop order of the inner tiers). Not counted
     apart: four residencies, and which operands pass by an inner level."""
@@ -67,14 +67,16 @@ def count_candidates(machine: Accelerator | Designs, trace: Trace) -> pd.DataFra
     lines = []
     for i in np.flatnonzero((trace.ops["kind"] == "gemm").to_numpy()):
         sparse = table.values[table.config[0]][i]
-        _, rows, _ = build(design, ops[i], sparse, slow_of(design, ops[i]))
+        _, rows, _ = build(design, ops[i], sparse, slow_of(design, ops[i]), EFFORTS[effort])
+        rows = np.unique(rows[:, [R_M, R_N, R_K, R_ORDER, R_SPLIT_M, R_SPLIT_N, R_SPLIT_K]], axis=0)
         grain = grains(design, sparse)
         nests = _nests(
             ops[i][_SIZES],
-            rows[:, R_SPLIT_M : R_SPLIT_K + 1],
-            rows[:, [R_M, R_N, R_K]],
+            np.ascontiguousarray(rows[:, 4:]),
+            np.ascontiguousarray(rows[:, :3]),
             int(design[D_TIERS]),
             np.array(grain, dtype=np.float64),
+            EFFORTS[effort],
         )
         lines.append({"op": trace.ops["name"].iloc[i], "rows": len(rows), "nests": int(nests.sum())})
     return pd.DataFrame(lines)

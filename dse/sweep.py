@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dse.sweep_file import SweepFile, fingerprint
-from sim.analytic import objective_code
+from sim.analytic import effort_code, objective_code
 from sim.designs import Choices
 from sim.errors import InputError
 from sim.simulate import evaluate
@@ -32,11 +32,13 @@ def sweep(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Tick | None = None,
+    effort: str = "full",
 ) -> pd.DataFrame | Path:
     """Every combination of ``grid`` (field path to values), the last path varying fastest.
 
     A row holds the design's values, then cycles, seconds, energy_pj, area_mm2, dram_bytes, stalls, ``feasible`` and
     ``reason``. Infeasible designs are rows with NaN, not errors. ``objective``: what each op's mapping minimises.
+    ``effort``: how mappings are searched, ``quick`` has fewer tile sizes for large sweeps (``sim.mapping.EFFORTS``).
 
     Returns the table; or, with ``out``, the path of the ``.parquet`` file that holds it: written piece by piece into
     ``OUT.parts`` beside it and put together at the end, so that memory stays bounded (:mod:`dse.sweep_file`), what is
@@ -45,11 +47,12 @@ def sweep(
         sp.sweep(machine, trace, {"array.rows": range(8, 129, 8), "clock_ghz": [0.5, 1.0]}, objective="edp")
 
     Raises:
-        InputError: a path without values, a value out of range, an unknown objective; ``out`` of another suffix, taken
-            by another sweep, already there without ``resume``, or not to be written.
+        InputError: a path without values, a value out of range, an unknown objective or effort; ``out`` of another suffix,
+            taken by another sweep, already there without ``resume``, or not to be written.
     """
     points = Grid.of(grid)
     objective_code(objective)
+    effort_code(effort)
     tick = progress or (lambda what, done, total: None)
     choices = Choices(machine, points.values)
     choices.check()  # before anything is written
@@ -60,25 +63,27 @@ def sweep(
             raise InputError(f"sweep of {len(points):,} designs: more than {IN_MEMORY:,} need out, a .parquet file")
         pieces = []
         for first, last in points.pieces():
-            pieces.append(_evaluated(choices, trace, points, objective, first, last))
+            pieces.append(_evaluated(choices, trace, points, objective, effort, first, last))
             tick("designs", last, len(points))
         return pd.concat(pieces, ignore_index=True) if len(pieces) > 1 else pieces[0]
-    file = SweepFile(Path(out), fingerprint(machine, trace, points.values, objective), len(points), PIECE)
+    file = SweepFile(Path(out), fingerprint(machine, trace, points.values, objective, effort), len(points), PIECE)
     with file.opened(resume):
         done = sum(last - first for number, (first, last) in enumerate(points.pieces()) if number in file.finished)
         tick("designs", done, len(points))
         for number, (first, last) in enumerate(points.pieces()):
             if number not in file.finished:
-                file.add(number, _evaluated(choices, trace, points, objective, first, last))
+                file.add(number, _evaluated(choices, trace, points, objective, effort, first, last))
                 done += last - first
                 tick("designs", done, len(points))
         file.join()
     return file.out
 
 
-def _evaluated(choices: Choices, trace: Trace, points: Grid, objective: str, first: int, last: int) -> pd.DataFrame:
+def _evaluated(
+    choices: Choices, trace: Trace, points: Grid, objective: str, effort: str, first: int, last: int
+) -> pd.DataFrame:
     index = points.index(first, last)
-    table = evaluate(choices.designs(index, last - first), trace, objective=objective).table
+    table = evaluate(choices.designs(index, last - first), trace, objective=objective, effort=effort).table
     shown = {path: pd.Series(values).array.take(index[path]) for path, values in points.values.items()}
     return pd.concat([pd.DataFrame(shown), table], axis=1)
 

@@ -27,7 +27,9 @@ _ABOUT = "sweep.json"
 _KEY = b"sparchitect_sweep"
 
 
-def fingerprint(machine: Accelerator, trace: Trace, grid: Mapping[str, list[Any]], objective: str) -> dict[str, Any]:
+def fingerprint(
+    machine: Accelerator, trace: Trace, grid: Mapping[str, list[Any]], objective: str, effort: str
+) -> dict[str, Any]:
     """What a sweep is: equal for the same designs on the same work by the same version; nothing of it is a path."""
     work = hashlib.sha256(trace.numeric().tobytes())
     work.update("\n".join(trace.ops["name"].astype(str)).encode())
@@ -42,6 +44,7 @@ def fingerprint(machine: Accelerator, trace: Trace, grid: Mapping[str, list[Any]
         "trace": work.hexdigest()[:16],
         "grid": json.loads(json.dumps(grid, default=str)),
         "objective": objective,
+        "effort": effort,
     }
 
 

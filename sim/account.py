@@ -174,41 +174,40 @@ def price_mapping(d, o, s, slow, price, objective, mapping, state):
 
 @numba.njit(cache=True)
 def account_gemm(d, o, s, slow, mapping, state, out):
-    """Add one GEMM's cycles, causes and actions to ``out`` [N_COLUMNS], at its chosen mapping; times its repeats."""
+    """Add one GEMM's cycles, causes and actions to ``out`` [N_COLUMNS], at its chosen mapping, once."""
     b, rr, e, x = np.empty(BOUND_COLUMNS), np.empty(ROW_COLUMNS), np.empty(ENTRY_COLUMNS), np.empty(DRAM_COLUMNS)
     rebuild(d, o, s, slow, mapping, state, b, rr, e, x)
     steps = np.empty(MAX_LEVELS + 2)
     busy = busy_cycles(d, e, x, steps)
     buffers = int(mapping[M_BUFFERS])
     total = op_cycles(d, busy, e[E_DRAIN], x, rr[R_TILES], buffers, int(rr[R_REUSED]), rr[R_REUSE])
-    r = o[_REPEATS]
     drain = max(e[E_DRAIN], 0.0) * (rr[R_TILES] if buffers == 1 else 1.0) + min(e[E_DRAIN], 0.0)
-    out[C_COMPUTE] += r * e[E_IDEAL]
-    out[C_EDGE] += r * (e[E_EDGE] - e[E_IDEAL])
-    out[C_IMBALANCE] += r * (e[E_UNFILLED] - e[E_EDGE])
-    out[C_FILL] += r * (e[E_ARRAY] - e[E_UNFILLED] + drain)
+    out[C_COMPUTE] += e[E_IDEAL]
+    out[C_EDGE] += e[E_EDGE] - e[E_IDEAL]
+    out[C_IMBALANCE] += e[E_UNFILLED] - e[E_EDGE]
+    out[C_FILL] += e[E_ARRAY] - e[E_UNFILLED] + drain
     for slot in range(MAX_LEVELS):
-        out[C_LEVEL + slot] += r * (steps[slot + 1] - steps[slot])
-    out[C_NETWORK] += r * (steps[MAX_LEVELS + 1] - steps[MAX_LEVELS])
+        out[C_LEVEL + slot] += steps[slot + 1] - steps[slot]
+    out[C_NETWORK] += steps[MAX_LEVELS + 1] - steps[MAX_LEVELS]
     waiting = total - busy - drain
     bus = min(waiting, max(0.0, (x[X_LOAD] + x[X_STORE]) / d[D_DRAM_BPC] - busy - drain))
-    out[C_DRAM] += r * bus
-    out[C_DEPENDENCY] += r * (waiting - bus)
+    out[C_DRAM] += bus
+    out[C_DEPENDENCY] += waiting - bus
     macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
-    out[A_MACS] += r * macs
-    out[A_MAC_CYCLES] += r * macs * slow
-    out[A_IDLE] += r * max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
+    out[A_MACS] += macs
+    out[A_MAC_CYCLES] += macs * slow
+    out[A_IDLE] += max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
     if d[D_KIND] == 1.0:
-        out[A_FRONT] += r * o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
+        out[A_FRONT] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
         if d[D_ORIENTATION] == 1.0:
-            out[A_SCATTER] += r * macs
+            out[A_SCATTER] += macs
     for i in range(MAX_LEVELS):
-        out[A_LEVEL + 2 * i] += r * (e[E_READ + i] + x[X_HOME + 2 * i])
-        out[A_LEVEL + 2 * i + 1] += r * (e[E_WRITE + i] + x[X_HOME + 2 * i + 1])
-    out[A_NETWORK] += r * e[E_NETWORK]
-    out[A_DRAM_READ] += r * x[X_READ]
-    out[A_DRAM_WRITE] += r * x[X_WRITE]
-    out[0] += r * total
+        out[A_LEVEL + 2 * i] += e[E_READ + i] + x[X_HOME + 2 * i]
+        out[A_LEVEL + 2 * i + 1] += e[E_WRITE + i] + x[X_HOME + 2 * i + 1]
+    out[A_NETWORK] += e[E_NETWORK]
+    out[A_DRAM_READ] += x[X_READ]
+    out[A_DRAM_WRITE] += x[X_WRITE]
+    out[0] += total
 
 
 @numba.njit(cache=True)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sim.report import Report
     from sim.spec import Accelerator
 
-_KIND = position("kind")
+_KIND, _REPEATS = position("kind"), position("repeats")
 _UNLIMITED = 1e30  # bytes or operations a cycle
 
 
@@ -91,7 +91,9 @@ def _cycles(report: Report, d: np.ndarray) -> float:
         if o[_KIND] == 1.0:
             account_vector(d, o, state, out)
         else:
-            account_gemm(d, o, detail.sparse[i], analytic.slow_of(d, o), mapping, state, out)
+            one = np.zeros(N_COLUMNS)
+            account_gemm(d, o, detail.sparse[i], analytic.slow_of(d, o), mapping, state, one)
+            out += o[_REPEATS] * one
         account_rest(d, o, state, mapping, out)
     return float(out[0])
 

@@ -42,6 +42,7 @@ from sim.designs import (
 from sim.errors import InputError, nearest
 from sim.fixed import FixedMappings
 from sim.groups import group
+from sim.mapping import EFFORTS, FULL
 from sim.memory.traffic import ENTRY_COLUMNS
 from sim.price_table import price_table
 from sim.search import M_SCORE, MAPPING_COLUMNS, search
@@ -95,7 +96,7 @@ def _residency(d, ops, rows, price, objective, best, states):
 
 
 @numba.njit(cache=True)
-def _search_op(designs, prices, objective, o, s, fixed, best, short, exhaustive):
+def _search_op(designs, prices, objective, o, s, fixed, best, short, effort):
     """Mappings of one op for designs of one geometry: ``best`` [designs, STATES, MAPPING_COLUMNS]; ``short`` [designs,
     2]: least bytes over and the slot, where nothing fits."""
     if o[_KIND] == 1.0:
@@ -114,7 +115,7 @@ def _search_op(designs, prices, objective, o, s, fixed, best, short, exhaustive)
                     if over < short[j, 0]:
                         short[j, 0], short[j, 1] = over, slot
         return
-    bounds, rows, lacking = build(designs[0], o, s, slow)
+    bounds, rows, lacking = build(designs[0], o, s, slow, effort)
     reach = np.array([len(rows) > 0 and bounds[B_REACH + state].min() == 0.0 for state in range(STATES)])
     hint = np.full(STATES, -1)
     pool, used = np.empty((_POOL, ENTRY_COLUMNS)), 0
@@ -137,7 +138,7 @@ def _search_op(designs, prices, objective, o, s, fixed, best, short, exhaustive)
             spans,
             scratch,
             best[j],
-            exhaustive,
+            effort,
         )
         at = np.argmin(lacking[:, 0])
         short[j, 0], short[j, 1] = lacking[at, 0], lacking[at, 1]
@@ -169,37 +170,43 @@ def _twin(d, ops, rows, sparse, fixed, i):
 
 
 @numba.njit(cache=True)
-def _run_group(designs, prices, objective, ops, rows, sparse, fixed, out, states, best, failed, over, exhaustive):
+def _run_group(designs, prices, objective, ops, rows, sparse, fixed, out, states, best, failed, over, effort):
     """Designs of one geometry on the ops ``rows``: ``out`` [designs, 1 or ops, N_COLUMNS], ``states`` [designs, ops],
     ``best`` [ops, designs, STATES, MAPPING_COLUMNS], ``failed`` [designs], ``over`` [designs, 2]."""
     size, count = len(designs), len(rows)
     short = np.zeros((count, size, 2))
+    first, known, one = np.arange(count), np.empty(count, dtype=np.int64), np.empty((count, N_COLUMNS))
     for i in range(count):
         at = rows[i]
         twin = _twin(designs[0], ops, rows, sparse, fixed, i)
         if twin >= 0:
+            first[i] = twin
             best[i] = best[twin]
             short[i] = short[twin]
             continue
-        _search_op(designs, prices, objective, ops[at], sparse[at], fixed[at], best[i], short[i], exhaustive)
+        _search_op(designs, prices, objective, ops[at], sparse[at], fixed[at], best[i], short[i], effort)
     for j in range(size):
         d = designs[j]
         failed[j] = _residency(d, ops, rows, prices[j], objective, best[:, j], states[j])
         if failed[j] >= 0:
             over[j] = short[failed[j], j]
             continue
+        known[:] = -1
         for i in range(count):
             o, into, state = ops[rows[i]], out[j, i if out.shape[1] > 1 else 0], states[j, i]
-            mapping = best[i, j, state]
+            mapping, like = best[i, j, state], first[i]
             if o[_KIND] == 1.0:
                 account_vector(d, o, state, into)
             else:
-                account_gemm(d, o, sparse[rows[i]], slow_of(d, o), mapping, state, into)
+                if known[like] != state:
+                    known[like], one[like] = state, 0.0
+                    account_gemm(d, o, sparse[rows[i]], slow_of(d, o), mapping, state, one[like])
+                into += o[_REPEATS] * one[like]
             account_rest(d, o, state, mapping, into)
 
 
 @numba.njit(cache=True, parallel=True)
-def _run_many(designs, prices, objective, ops, selection, sparse, config, fixed, starts, totals, failed, over, exact):
+def _run_many(designs, prices, objective, ops, selection, sparse, config, fixed, starts, totals, failed, over, effort):
     for c in numba.prange(len(starts) - 1):
         first, last = starts[c], starts[c + 1]
         rows = selection[first if selection.shape[0] > 1 else np.int64(0)]
@@ -218,7 +225,7 @@ def _run_many(designs, prices, objective, ops, selection, sparse, config, fixed,
             best,
             failed[first:last],
             over[first:last],
-            exact,
+            effort,
         )
 
 
@@ -248,19 +255,26 @@ def objective_code(objective: str) -> int:
     return OBJECTIVES[objective]
 
 
+def effort_code(effort: str) -> int:
+    """Integer code of an effort; :class:`InputError` names the nearest right one."""
+    if effort not in EFFORTS:
+        raise InputError(f"effort must be one of {', '.join(EFFORTS)}, got '{effort}', {nearest(effort, EFFORTS)}")
+    return EFFORTS[effort]
+
+
 def run(
     designs: Designs,
     trace: Trace,
     selection: NDArray[np.int64] | None = None,
     objective: str = "latency",
     mappings: FixedMappings | None = None,
-    exhaustive: bool = False,
+    effort: str = "full",
 ) -> Totals:
     """Totals of every design over the trace.
 
     ``selection`` [designs or 1, ops a design]: which rows of the trace each design runs, in order (default: all, in
-    order); a trace may hold several variants of an op. ``exhaustive``: evaluate every candidate, whatever its bound.
-    :class:`InputError` if the selection's shape or its rows do not fit.
+    order); a trace may hold several variants of an op. ``effort``: how mappings are
+    searched (:data:`sim.mapping.EFFORTS`). :class:`InputError` if the selection's shape or its rows do not fit.
     """
     size = len(designs)
     if selection is None:
@@ -291,7 +305,7 @@ def run(
         totals,
         failed,
         over,
-        exhaustive,
+        effort_code(effort),
     )
     totals[failed >= 0] = np.nan
     back = np.empty_like(order)
@@ -342,7 +356,7 @@ def run_detailed(
     states = np.zeros((1, count), dtype=np.int64)
     failed, over = np.full(1, -1, dtype=np.int64), np.zeros((1, 2))
     code = objective_code(objective)
-    _run_group(matrix, prices, code, trace.numeric(), rows, sparse, fixed, out, states, best, failed, over, False)
+    _run_group(matrix, prices, code, trace.numeric(), rows, sparse, fixed, out, states, best, failed, over, FULL)
     chosen = best[rows, 0, states[0]]
     return Detail(
         out[0, :count],

@@ -31,6 +31,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.mapping import (
+    FULL,
     GRAIN,
     INNERMOST,
     LARGEST_LADDER,
@@ -243,15 +244,15 @@ def splits(d, o, out):
 
 
 @numba.njit(cache=True)
-def build(d, o, s, slow):
+def build(d, o, s, slow, effort):
     """(bounds [BOUND_COLUMNS, rows], rows [rows, ROW_COLUMNS], least overflow bytes and its slot by state [STATES, 2])
     of an op. Only rows that fit in some residency are kept."""
     m, n, k = o[_M], o[_N], o[_K]
     sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
     grain_m, grain_n, grain_k = grains(d, s)
-    count_m = ladder(m, max(SMALLEST_STREAM_TILE, grain_m), grain_m, sizes_m)
-    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, sizes_n)
-    count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, sizes_k)
+    count_m = ladder(m, max(SMALLEST_STREAM_TILE, grain_m), grain_m, FULL, sizes_m)
+    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, effort, sizes_n)
+    count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, effort, sizes_k)
     ways = np.ones((4, 3))
     many = splits(d, o, ways)
     most = count_m * count_n * count_k * 3 * many * int(d[D_TIERS])

@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.candidates import R_HOLDER, R_M, R_ORDER, R_SPLIT_K, R_SPLIT_M, grains
 from sim.designs import D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
-from sim.mapping import COARSER, CUTS, inner_tile
+from sim.mapping import COARSER, CUTS, EXHAUSTIVE, QUICK, QUICK_CUTS, inner_tile
 from sim.memory.traffic import (
     E_ARRAY,
     E_NEST,
@@ -40,13 +40,13 @@ _M, _N, _K = (position(c) for c in ("m", "n", "k"))
 
 
 @numba.njit(cache=True)
-def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
+def inner_mappings(d, o, s, slow, r, pool, used, effort):
     """Append to ``pool`` [room, ENTRY_COLUMNS] every inner mapping of row ``r`` that no other of them beats in all
     counts, from ``used`` on. Returns (the pool, moved to a larger one if need be; how many entries there are).
 
     A finer cut of the innermost tier that lets no level hold more than the same cut by a smaller factor (or than no
-    cut) and asks the array for no less cannot gain: no operand passes less often. Unless ``exhaustive``, such cuts are
-    left out."""
+    cut) and asks the array for no less cannot gain: no operand passes less often. Such cuts are left out
+    unless the search is exhaustive."""
     tiers = int(d[D_TIERS])
     grain = grains(d, s)
     split = r[R_SPLIT_M : R_SPLIT_K + 1]
@@ -80,10 +80,13 @@ def inner_mappings(d, o, s, slow, r, pool, used, exhaustive):
             tier -= 1
             at[tier] += 1
             continue
+        if effort == QUICK and not QUICK_CUTS[at[tier]]:
+            at[tier] += 1
+            continue
         useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain)
         if tier == tiers:
             gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known, work)
-            useful = gains or (useful and exhaustive)
+            useful = gains or (useful and effort == EXHAUSTIVE)
         if useful:
             tier += 1
             if tier <= tiers:

@@ -25,6 +25,11 @@ INNERMOST = (ORDERS.index("knm"), ORDERS.index("kmn"), ORDERS.index("mnk"))
 OUTSIDE = (1, 0, 2)
 """Axis that inputs, weights, outputs are not indexed by."""
 
+QUICK, FULL, EXHAUSTIVE = range(3)
+EFFORTS = {"quick": QUICK, "full": FULL, "exhaustive": EXHAUSTIVE}
+"""How mappings are searched: quick has every other tile size of N and K and inner cuts by 4 and 16 only; full has all
+sizes, leaving out what bounds prove to be no better; exhaustive evaluates those too, to check the bounds."""
+
 LARGEST_LADDER = 40
 GRAIN = 16  # systolic tiles are cut in multiples of this, so that common array sizes fill
 SMALLEST_STREAM_TILE = 16  # rows of activations; below this a tile is all overhead
@@ -58,12 +63,14 @@ def _coarser() -> np.ndarray:
 
 
 COARSER = _coarser()
+QUICK_CUTS = np.isin(CUTS[:, :3], (1.0, 4.0, 16.0)).all(axis=1)
 
 
 @numba.njit(cache=True)
-def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
-    """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it, down to
-    ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to ``grain``; returns how many."""
+def ladder(size: float, smallest: float, grain: float, effort: int, out: np.ndarray) -> int:
+    """Tile sizes for a dimension: the whole of it, then the equal cuts nearest to each power of two below it (quick:
+    to every other one), down to ``smallest`` (tiles of one size keep buffers and bus evenly busy), rounded up to
+    ``grain``; returns how many."""
     out[0] = size
     found = 1
     step = 1.0
@@ -74,7 +81,7 @@ def ladder(size: float, smallest: float, grain: float, out: np.ndarray) -> int:
         if tile < out[found - 1]:
             out[found] = tile
             found += 1
-        step /= 2.0
+        step /= 4.0 if effort == QUICK else 2.0
     return found
 
 

@@ -59,7 +59,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.inner import inner_mappings
-from sim.mapping import T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
+from sim.mapping import EXHAUSTIVE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
 from sim.memory.on_chip import (
     DRAM_COLUMNS,
     X_ENDS,
@@ -278,10 +278,10 @@ def floor_of(entries, floor):
 
 
 @numba.njit(cache=True)
-def expand(d, o, s, slow, at, bounds, rows, pool, used, spans, exhaustive):
+def expand(d, o, s, slow, at, bounds, rows, pool, used, spans, effort):
     """Find the inner mappings of row ``at`` and raise its bound by what they ask for. Returns (pool, used)."""
     start = used
-    pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, exhaustive)
+    pool, used = inner_mappings(d, o, s, slow, rows[at], pool, used, effort)
     spans[at, 0], spans[at, 1] = start, used - start
     if used == start:
         bounds[B_REACH : B_REACH + STATES, at] = np.inf
@@ -330,7 +330,7 @@ def evaluate_row(d, o, s, price, objective, b, r, entries, state, best, at, winn
 
 
 @numba.njit(cache=True)
-def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, used, spans, scratch, best, exact):
+def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, used, spans, scratch, best, effort):
     """Fill ``best`` [STATES, MAPPING_COLUMNS] (score inf: nothing fits), rows in the order of their bounds. ``reach``
     [STATES]: residencies that some row may fit; ``hint`` [STATES]: rows to try first (-1: none), left at the winners.
     ``pool`` and ``spans`` [rows, 2] (first entry, number; -1: not yet) keep inner mappings between designs of one
@@ -352,7 +352,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
         for turn in range(count + 1):
             # the neighbour's winner or the most promising row sets a mark; then those not above it by a closer bound,
             # best first; of equal scores the first row's counts, so that no design depends on its company
-            mark = np.inf if exact else best[state, M_SCORE]
+            mark = np.inf if effort == EXHAUSTIVE else best[state, M_SCORE]
             pick = 0 if turn == 0 else -1
             least = np.inf
             for i in range(left if turn > 0 else 0):
@@ -365,7 +365,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
             left -= 1
             waiting[pick] = waiting[left]
             if spans[at, 1] < 0:
-                pool, used = expand(d, o, s, slow, at, bounds, rows, pool, used, spans, exact)
+                pool, used = expand(d, o, s, slow, at, bounds, rows, pool, used, spans, effort)
             entries = pool[spans[at, 0] : spans[at, 0] + spans[at, 1]]
             if evaluate_row(
                 d,
@@ -386,7 +386,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
             ):
                 winner = at
             if turn == 0:
-                mark = np.inf if exact else best[state, M_SCORE]
+                mark = np.inf if effort == EXHAUSTIVE else best[state, M_SCORE]
                 for i in range(count):
                     if score[i] <= mark and score[i] < np.inf and i != at:
                         cycles = _closer_bound(rates, bounds, busy, rows[i], i, state)

@@ -141,14 +141,15 @@ def evaluate(
     trace: Trace,
     selection: NDArray[np.int64] | None = None,
     objective: str = "latency",
+    effort: str = "full",
 ) -> Evaluation:
     """Evaluate every design by the analytic engine, no Python loop over designs.
 
-    ``selection`` and ``objective`` as in :func:`sim.analytic.run`. Columns of the table: cycles, seconds, energy_pj,
-    energy_without_leakage_pj, area_mm2, dram_bytes, one ``stall_*`` a cause (cycles), feasible, reason.
+    ``selection``, ``objective`` and ``effort`` as in :func:`sim.analytic.run`. Columns of the table: cycles, seconds,
+    energy_pj, energy_without_leakage_pj, area_mm2, dram_bytes, one ``stall_*`` a cause (cycles), feasible, reason.
     """
     ok, reasons = feasible(designs, trace)
-    totals = analytic.run(designs, trace, selection, objective)
+    totals = analytic.run(designs, trace, selection, objective, effort=effort)
     for i in np.flatnonzero((totals.failed >= 0) & ok):
         ok[i] = False
         rows = np.arange(len(trace)) if selection is None else selection[i if len(selection) > 1 else 0]

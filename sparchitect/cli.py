@@ -151,6 +151,9 @@ def sweep(
         Path | None, typer.Option(help="Write the table here: .csv, or .parquet piece by piece.", metavar="FILE")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished sweep in --out.")] = False,
+    effort: Annotated[
+        str, typer.Option(help="full, or quick: fewer tile sizes, for large sweeps.", metavar="NAME")
+    ] = "full",
     json_: Json = False,
 ) -> None:
     """Evaluate a grid of one machine's fields.
@@ -177,7 +180,7 @@ def sweep(
     machine, work = load(accelerator), _work(gemm, trace, bits, None)
     try:
         with progress(quiet=json_, rate=True) as tick:
-            found = run(machine, work, grid, objective, out if streamed else None, resume, tick)
+            found = run(machine, work, grid, objective, out if streamed else None, resume, tick, effort)
     except KeyboardInterrupt:
         raise Interrupted(f"finished pieces are kept, go on with --resume --out {out}" if streamed else "") from None
     rows, total = first_rows(found) if isinstance(found, Path) else (found, len(found))

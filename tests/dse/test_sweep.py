@@ -75,6 +75,16 @@ def test_the_objective_reaches_the_mappings():
         sp.sweep(machine, trace, grid, objective="latencies")
 
 
+def test_the_effort_reaches_the_search():
+    machine, trace = sp.accelerator("dense_ws"), sp.gemm(m=300, k=3000, n=2000)
+    grid = {"memory.shared.capacity_kib": [96.0, 300.0], "dram.bandwidth_gb_per_s": [2.0, 10.0, 100.0]}
+    full, quick, all_of_them = (sp.sweep(machine, trace, grid, effort=e) for e in ("full", "quick", "exhaustive"))
+    assert (quick["cycles"] >= full["cycles"]).all() and (quick["cycles"] > full["cycles"]).any()
+    pd.testing.assert_frame_equal(full, all_of_them)
+    with pytest.raises(sp.InputError, match="did you mean 'quick'"):
+        sp.sweep(machine, trace, grid, effort="quik")
+
+
 def test_columns_of_mixed_values_become_text_on_disk(tmp_path, small_pieces):
     machine, trace = sp.accelerator("sparse_lanes"), sp.gemm(m=16, k=64, n=96, sparsity=0.5)
     grid = {"sparsity.barrier_depth": [16, "full"], "array.rows": [8, 16, 32, 64]}

@@ -84,9 +84,21 @@ def test_compulsory_traffic(machine, trace, objective):
 
 @law(machines(), work, objectives)
 def test_pruned_is_exhaustive(machine, trace, objective):
-    pruned, full = (totals(machine, trace, objective, exhaustive) for exhaustive in (False, True))
+    pruned, full = (totals(machine, trace, objective, effort) for effort in ("full", "exhaustive"))
     assert pruned.failed[0] == full.failed[0]
     assert np.array_equal(pruned.columns, full.columns, equal_nan=True)
+
+
+@law(machines(), work, objectives)
+def test_fewer_mappings_are_never_better(machine, trace, objective):
+    """Quick mappings are some of the full ones."""
+    found = {effort: totals(machine, trace, objective, effort) for effort in ("quick", "full")}
+    assert found["full"].failed[0] < 0 or found["quick"].failed[0] >= 0
+    if found["quick"].failed[0] < 0 and objective == "latency":
+        no_more(found["full"]["cycles"][0], found["quick"]["cycles"][0])
+    if found["quick"].failed[0] < 0 and objective == "traffic":
+        bytes_of = {e: t["dram_read_bytes"][0] + t["dram_write_bytes"][0] for e, t in found.items()}
+        no_more(bytes_of["full"], bytes_of["quick"])
 
 
 RELAXED = {

@@ -36,7 +36,7 @@ def test_pruned_is_exhaustive(name, objective, shape, capacity, bandwidth):
     fields = {"memory.shared.capacity_kib": capacity, "dram.bandwidth_gb_per_s": bandwidth}
     designs = Designs.from_machines([accelerator(name).override(fields)])
     trace = gemm(m=m, k=k, n=n, sparsity=Sparsity(density=0.4))
-    pruned, full = (analytic.run(designs, trace, objective=objective, exhaustive=e) for e in (False, True))
+    pruned, full = (analytic.run(designs, trace, objective=objective, effort=e) for e in ("full", "exhaustive"))
     assert (pruned.columns == full.columns).all()
 
 

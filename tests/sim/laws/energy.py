@@ -16,9 +16,9 @@ from sim.spec import MAX_LEVELS, Accelerator
 from sim.trace import Trace
 
 
-def totals(machine: Accelerator, trace: Trace, objective: str = "latency", exhaustive: bool = False) -> Totals:
+def totals(machine: Accelerator, trace: Trace, objective: str = "latency", effort: str = "full") -> Totals:
     """Sums over the trace by engine 1; ``failed`` says whether it fits, nothing is raised."""
-    return analytic.run(Designs.from_machines([machine]), trace, objective=objective, exhaustive=exhaustive)
+    return analytic.run(Designs.from_machines([machine]), trace, objective=objective, effort=effort)
 
 
 def at_prices(prices: np.ndarray, machine: Accelerator, trace: Trace, objective: str) -> Totals:

@@ -95,7 +95,7 @@ def test_leaving_mappings_out_is_exact(case):
         buffers["near"] = level(ALL, 8, 4, double_buffered=False, access_bytes=8)
         array = {"rows": 4, "cols": 1, "dataflow": "os", "overlap": "none"}
         found, work = machine(buffers, array, clock_ghz=0.2), gemm(m=1, n=49, k=1, bits=16)
-    pruned, full = (totals(found, work, "latency", exhaustive) for exhaustive in (False, True))
+    pruned, full = (totals(found, work, "latency", effort) for effort in ("full", "exhaustive"))
     assert np.array_equal(pruned.columns, full.columns, equal_nan=True)
 
 
