@@ -47,8 +47,8 @@ def sweep(
         sp.sweep(machine, trace, {"array.rows": range(8, 129, 8), "clock_ghz": [0.5, 1.0]}, objective="edp")
 
     Raises:
-        InputError: a path without values, a value out of range, an unknown objective or effort; ``out`` of another suffix,
-            taken by another sweep, already there without ``resume``, or not to be written.
+        InputError: a path without values, a value out of range, an unknown objective or effort; ``out`` of another
+            suffix, taken by another sweep, already there without ``resume``, or not to be written.
     """
     points = Grid.of(grid)
     objective_code(objective)
