@@ -17,15 +17,18 @@ from sim.errors import InputError, nearest
 from sim.memo import once
 from sim.memory.dma import effective_bytes_per_cycle
 from sim.memory.dram import RUN_BYTES, efficiency_table, parameters
+from sim.sparsity import formats, lane_order, stealing
+from sim.sparsity.formats.numbers import to_numbers
 from sim.spec import MAX_LEVELS, Accelerator
 
 KINDS = {"systolic": 0, "lanes": 1}
 ARITHMETICS = {name: i for i, name in enumerate(precision.ARITHMETICS)}
 DATAFLOWS = {name: i for i, name in enumerate(systolic.DATAFLOWS)}
 OVERLAPS = {name: i for i, name in enumerate(systolic.OVERLAPS)}
-FORMATS = {"dense": 0, "bitmap": 1, "n_of_m": 2}
+FORMATS = {name: i for i, name in enumerate(formats.FORMATS)}
 ORIENTATIONS = {"output": 0, "input": 1}
-ASSIGNMENTS = {"contiguous": 0, "interleaved": 1}
+ASSIGNMENTS = {name: i for i, name in enumerate(lane_order.ALL)}
+STEALING = {name: i for i, name in enumerate(stealing.STEALING)}
 OBJECTIVES = {"latency": 0, "energy": 1, "edp": 2, "traffic": 3}
 SPLITS = {"any": 0, "m": 1, "n": 2, "k": 3}
 CONFLICTS = {"none": 0, "random": 1}
@@ -40,6 +43,7 @@ _CODES: dict[str, Mapping[str, int]] = {
     "sparsity.format": FORMATS,
     "sparsity.orientation": ORIENTATIONS,
     "sparsity.assignment": ASSIGNMENTS,
+    "sparsity.stealing": STEALING,
 }
 _SCALARS = (
     "technology.node_nm",
@@ -188,7 +192,7 @@ def _row(machine: Accelerator, levels: Sequence[str]) -> dict[str, float]:
         row[path] = _CODES[path][node] if path in _CODES else node
     depth = machine.sparsity.barrier_depth
     row["sparsity.barrier_depth"] = FULL_DEPTH if depth == "full" else depth
-    row["sparsity.n"], row["sparsity.m"] = machine.sparsity.nm
+    row |= {f"sparsity.{name}": value for name, value in to_numbers(machine.sparsity.storage).items()}
     row["dma.in_flight_bytes"] = machine.dma.channels * (machine.dma.in_flight_kib or np.inf) * 1024.0
     row["network.bandwidth_gb_per_s"] = machine.network.bandwidth_gb_per_s or np.inf
     tier_of = {name: i + 1 for i, tier in enumerate(machine.tiers) for name in tier}

@@ -14,6 +14,7 @@ from sim.explain import in_one_line
 from sim.mapping import T_K, T_N, TIER_COLUMNS
 from sim.memory.traffic import S_CUT_PASS, S_PASS
 from sim.search import M_NEST
+from sim.sparse_ops import GUESSED
 from sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -49,13 +50,19 @@ def weights_are(designs: Designs, trace: Trace, detail: Detail) -> NDArray[np.ob
         walked, column = ("k", T_K) if inputs_walked else ("n", T_N)
         innermost = M_NEST + (int(designs["tiers"][0]) - 1) * TIER_COLUMNS
         cut = detail.mappings[:, innermost + column] < trace.ops[walked].to_numpy()
-        bound = cut & (detail.sparse[:, S_CUT_PASS] != detail.sparse[:, S_PASS]) & (labels != "dense")
+        bound = (
+            cut
+            & (detail.sparse[:, S_CUT_PASS] != detail.sparse[:, S_PASS])
+            & ~np.isin(labels, ("dense", "dense" + GUESSED))
+        )
         labels[bound] = labels[bound] + ", upper bound where tiles cut it"
     return labels
 
 
 def sparse_notes(detail: Detail, trace: Trace) -> list[str]:
-    """Which lane cycles are estimates, and which masks were drawn."""
-    found = sorted({str(label) for label in detail.labels if str(label).startswith("estimate")})
+    """Which lane cycles and stored bytes are estimates, and which masks were drawn."""
+    labels = sorted({str(label) for label in detail.labels})
+    found = sorted({label.removesuffix(GUESSED) for label in labels if label.startswith("estimate")})
     drawn = sorted({str(s) for s in trace.ops["sparsity_label"] if str(s) not in ("dense", "mask")})
-    return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn]
+    guessed = [GUESSED.removeprefix("; ")] if any(label.endswith(GUESSED) for label in labels) else []
+    return [f"lane cycles: {f}" for f in found] + [f"weights: {d}" for d in drawn + guessed]

@@ -8,15 +8,14 @@ from the profile when the design is on its grid, from walking the mask when the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, Designs
+from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, STEALING, Designs
 from sim.groups import codes
-from sim.mapping import GRAIN
 from sim.memo import once
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
@@ -30,24 +29,35 @@ from sim.memory.traffic import (
     S_STORED_BYTES,
     SPARSE_COLUMNS,
 )
-from sim.sparsity import estimate, formats, lanes
+from sim.sparsity import estimate, lanes
+from sim.sparsity.estimate_errors import label
+from sim.sparsity.formats import Format
+from sim.sparsity.formats.numbers import FIELDS, of_numbers
+from sim.sparsity.lane_order import REORDERING
+from sim.stored_weights import stored_weights
 from sim.trace import Trace
 
 _CONFIG = (
     "array.kind",
     "sparsity.format",
-    "sparsity.n",
-    "sparsity.m",
+    *(f"sparsity.{field}" for field in FIELDS),
     "sparsity.orientation",
     "sparsity.barrier_depth",
     "sparsity.fifo_depth",
     "sparsity.assignment",
+    "sparsity.stealing",
     "sparsity.empty_tile_cycles",
 )
 _NAMES = {
     table: {code: name for name, code in codes.items()}
-    for table, codes in (("orientation", ORIENTATIONS), ("assignment", ASSIGNMENTS))
+    for table, codes in (
+        ("format", FORMATS),
+        ("orientation", ORIENTATIONS),
+        ("assignment", ASSIGNMENTS),
+        ("stealing", STEALING),
+    )
 }
+GUESSED = "; stored bytes estimated, zeros spread at random"
 
 
 @dataclass
@@ -99,43 +109,36 @@ def lane_settings(c: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any] |
         "assignment": _NAMES["assignment"][int(c["sparsity.assignment"])],
         "fifo_depth": fifo,
         "empty_tile_cycles": int(c["sparsity.empty_tile_cycles"]),
+        "stealing": _NAMES["stealing"][int(c["sparsity.stealing"])],
     }
     if depth != "full" and not fifo:
         return settings, None
     return settings, settings | {"barrier_depth": CUT_DEPTH if depth == "full" else depth, "fifo_depth": 0}
 
 
+def storage(c: dict[str, float]) -> Format:
+    """The weight format of a configuration."""
+    return of_numbers(_NAMES["format"][int(c["sparsity.format"])], {field: c[f"sparsity.{field}"] for field in FIELDS})
+
+
 def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
     ops = trace.ops
-    n, k, bits = (ops[name].to_numpy(dtype=np.float64) for name in ("n", "k", "weight_bits"))
     nonzeros = ops["nonzeros"].to_numpy(dtype=np.float64)
-    is_weight = (ops["weight_source"] == "weights").to_numpy() & (ops["kind"] == "gemm").to_numpy()
-    fetched = ops["stored_elements"].to_numpy(dtype=np.float64) / np.maximum(n * k, 1.0)
-    dense = n * k * bits / 8.0
-    stored, room, packed = dense.copy(), dense.copy(), k.copy()
-    out[:, S_GRAIN] = GRAIN
-    if c["sparsity.format"] == FORMATS["bitmap"]:
-        bitmap = formats.bytes_of("bitmap", n, k, nonzeros, bits)
-        stored = np.where(is_weight, np.minimum(bitmap, dense), dense)  # a matrix too dense for a bitmap goes without
-        room = np.where(is_weight, formats.bytes_of("bitmap", n, k, n * k, bits), dense)
-    elif c["sparsity.format"] == FORMATS["n_of_m"]:
-        kept, group = int(c["sparsity.n"]), int(c["sparsity.m"])
-        column = f"group{group}_max"
-        fits = is_weight & ((ops[column].to_numpy() <= kept) if column in ops else False)
-        compressed = formats.bytes_of("n_of_m", n, k, nonzeros, bits, n_of_m=(kept, group))
-        fits &= (kept * np.ceil(k / group) <= k) & (compressed <= dense)
-        stored = room = np.where(fits, compressed, dense)
-        packed = np.where(fits, kept * np.ceil(k / group), k)
-        out[:, S_GRAIN] = max(GRAIN, group)
+    elements = ops["n"].to_numpy(dtype=np.float64) * ops["k"].to_numpy(dtype=np.float64)
+    fetched = ops["stored_elements"].to_numpy(dtype=np.float64) / np.maximum(elements, 1.0)
+    weights = stored_weights(storage(c), trace)
+    stored, room, packed = weights.stored, weights.room, weights.packed_k
+    out[:, S_GRAIN] = weights.grain
     scales = ops["weight_scale_bytes"].to_numpy(dtype=np.float64)
     out[:, S_NONZEROS] = nonzeros
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = (stored + scales) * fetched
     out[:, S_ROOM_BYTES] = room + scales
     out[:, S_ARRAY_BYTES] = stored + scales
-    labels = np.where(packed < k, "n:m", "dense").astype(object)
+    labels = np.where(packed < ops["k"].to_numpy(), "n:m", "dense").astype(object)
     if c["array.kind"] == KINDS["lanes"]:
         labels = _lane_cycles(c, trace, out)
+    labels[weights.guessed] = labels[weights.guessed] + GUESSED
     return labels
 
 
@@ -154,6 +157,10 @@ def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) ->
     out[:, S_GRAIN] = CUT_DEPTH if depth == "full" else depth
     out[:, S_PASS] = groups * (positions + out[:, S_RESTART])
     out[:, S_CUT_PASS] = groups * (positions + 1.0)
+    if settings["stealing"] == "group":
+        for i, (owned, walk) in enumerate(zip(owners.astype(int), positions.astype(int), strict=True)):
+            out[i, S_PASS] = _dense_pass(owned, walk, settings)
+            out[i, S_CUT_PASS] = out[i, S_PASS] if cut is None else _dense_pass(owned, walk, cut)
     labels = np.full(len(trace), "dense", dtype=object)
     rows = np.flatnonzero(ops["profile"].to_numpy() >= 0)
     if not len(rows):
@@ -161,7 +168,27 @@ def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) ->
     out[rows, S_PASS], label = _one_pass(trace, rows, settings, owners[rows])
     out[rows, S_CUT_PASS] = out[rows, S_PASS] if cut is None else _one_pass(trace, rows, cut, owners[rows])[0]
     labels[rows] = label
+    if settings["assignment"] in REORDERING:  # the compiler's permutation comes with the weights
+        index_bytes = owners[rows] * np.ceil(np.log2(np.maximum(owners[rows], 2.0))) / 8.0
+        fetched = ops["stored_elements"].to_numpy(dtype=np.float64)[rows] / (owners * positions)[rows]
+        out[rows, S_STORED_BYTES] += index_bytes * fetched
+        out[rows, S_ROOM_BYTES] += index_bytes
+        out[rows, S_ARRAY_BYTES] += index_bytes
     return labels
+
+
+@lru_cache(maxsize=256)
+def _dense_cycles(rest: int, positions: int, lane_count: int, depth: int | str, empty: int) -> int:
+    """A last group of ``rest`` owners without zeros, whose idle lanes help."""
+    return lanes.walk(np.ones((rest, positions), dtype=bool), lane_count, depth, empty_tile_cycles=empty, stealing=1)
+
+
+def _dense_pass(owners: int, positions: int, settings: dict[str, Any]) -> float:
+    """Cycles of one pass without zeros when lanes steal: full groups gain nothing, a short one does."""
+    groups, rest = divmod(owners, settings["lanes"])
+    depth, empty = settings["barrier_depth"], settings["empty_tile_cycles"]
+    last = _dense_cycles(rest, positions, settings["lanes"], depth, empty) if rest else 0
+    return float(groups * (positions + 1) + last)
 
 
 def _one_pass(
@@ -178,9 +205,10 @@ def _one_pass(
             [lanes.walk(trace.masks[i], **settings) for i in which], dtype=np.float64
         ), "mask walked (exact)"
     if trace.counts is not None:
-        found = np.array([estimate.from_counts(trace.counts[i], **settings) for i in which], dtype=np.float64)
-        return found, "estimate: maximum entropy from row and column counts"
+        patterns = {i: trace.profiles.n_of_m(i) for i in set(which.tolist())}
+        once_each = {i: estimate.from_counts(trace.counts[i], **settings, n_of_m=n) for i, n in patterns.items()}
+        return np.array([once_each[i] for i in which.tolist()], dtype=np.float64), label("counts", settings)
     restart = 2.0 if settings["fifo_depth"] else 1.0
     nonzeros = trace.ops["nonzeros"].to_numpy(dtype=np.float64)[rows]
     found = estimate.from_density(nonzeros, owners, settings["lanes"], restart)
-    return found, "estimate: density, lanes assumed balanced"
+    return found, label("density", settings)

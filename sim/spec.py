@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sim.compute.precision import ARITHMETICS, cycles_per_vector
 from sim.errors import InputError, nearest
+from sim.sparsity.formats import Format, format_of
+from sim.sparsity.formats.n_of_m import LARGEST_GROUP
 
 Operand = Literal["weights", "inputs", "outputs"]
 OPERANDS: tuple[str, ...] = get_args(Operand)
@@ -79,18 +81,29 @@ class Array(_Part):
 class Sparsity(_Part):
     """How weight zeros are stored and what they buy.
 
-    ``format``: how weights lie in memory (``n_of_m`` holds only masks that fit it; others are stored dense).
-    ``n_of_m``: structured support of a systolic array, e.g. "2:4". Lanes: ``orientation`` (who owns a lane: output or
+    ``format``: how weights lie in memory (:mod:`sim.sparsity.formats`; a matrix that it would only enlarge is stored
+    dense, and so is one that does not fit n:m). Its options: ``block`` ("4x4", "1x8") of ``block`` and ``ranks``;
+    ``ranks`` ("UOP-CP"); ``index_bits`` of indices and pointers; ``word_bits`` that run-length pairs do not cross;
+    ``code_bits``, the mean of a Huffman-coded value. ``n_of_m``: structured support of a systolic array, e.g. "2:4".
+    Lanes: ``orientation`` (who owns a lane: output or
     input features), ``barrier_depth`` (positions between barriers, or "full"), ``fifo_depth`` (tiles a lane may run
-    ahead, 0 = barrier), ``assignment`` of features to lanes, ``empty_tile_cycles`` (cycles an all-zero tile costs).
+    ahead, 0 = barrier), ``assignment`` of features to lanes (:mod:`sim.sparsity.lane_order`), ``stealing`` (lanes of a
+    group share the work between two barriers: :mod:`sim.sparsity.stealing`), ``empty_tile_cycles`` (cycles an all-zero
+    tile costs).
     """
 
-    format: Literal["dense", "bitmap", "n_of_m"] = "dense"
+    format: str = "dense"
     n_of_m: str | None = None
+    block: str | None = None
+    ranks: str | None = None
+    index_bits: int | None = Field(default=None, ge=1, le=64)
+    word_bits: int | None = Field(default=None, ge=1, le=1024)
+    code_bits: float | None = Field(default=None, ge=1, le=32)
     orientation: Literal["output", "input"] = "output"
     barrier_depth: int | Literal["full"] = 64
     fifo_depth: int = Field(default=0, ge=0, le=1024)
-    assignment: Literal["contiguous", "interleaved"] = "contiguous"
+    assignment: Literal["contiguous", "interleaved", "sorted", "balanced"] = "contiguous"
+    stealing: Literal["none", "group"] = "none"
     empty_tile_cycles: Literal[0, 1] = 1
 
     @field_validator("n_of_m")
@@ -99,9 +112,19 @@ class Sparsity(_Part):
         if value is None:
             return None
         n, _, m = str(value).partition(":")
-        if not (n.isdigit() and m.isdigit() and int(m) in (4, 8, 16, 32) and 0 < int(n) < int(m)):
-            raise ValueError("n_of_m must look like '2:4' with 0 < n < m and m one of 4, 8, 16, 32")
+        if not (n.isdigit() and m.isdigit() and 1 <= int(n) < int(m) <= LARGEST_GROUP):
+            raise ValueError(f"n_of_m must look like '2:4' with 1 <= n < m <= {LARGEST_GROUP}")
         return f"{int(n)}:{int(m)}"
+
+    @field_validator("block")
+    @classmethod
+    def _rectangle(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        rows, _, columns = str(value).partition("x")
+        if not (rows.isdigit() and columns.isdigit() and int(rows) > 0 and int(columns) > 0):
+            raise ValueError("block must look like '4x4' or '1x8' (outputs x inputs), both at least 1")
+        return f"{int(rows)}x{int(columns)}"
 
     @field_validator("barrier_depth")
     @classmethod
@@ -114,7 +137,25 @@ class Sparsity(_Part):
     def _free_drain(self) -> Sparsity:
         if self.empty_tile_cycles == 0 and self.fifo_depth:
             raise ValueError("empty_tile_cycles 0 needs fifo_depth 0 (a FIFO pops one tile a cycle)")
+        if self.stealing != "none" and self.fifo_depth:
+            raise ValueError("stealing 'group' needs fifo_depth 0 (lanes share what lies between two barriers)")
         return self
+
+    @model_validator(mode="after")
+    def _storable(self) -> Sparsity:
+        if (self.format == "n_of_m") != (self.n_of_m is not None):
+            raise ValueError("format n_of_m and n_of_m ('2:4') go together")
+        _ = self.storage
+        return self
+
+    @property
+    def storage(self) -> Format:
+        """The format of the weights with its options; :class:`InputError` if it has none by that name."""
+        given: dict[str, Any] = {f: getattr(self, f) for f in ("ranks", "index_bits", "word_bits", "code_bits")}
+        if self.block is not None:
+            given["block"] = tuple(int(side) for side in self.block.split("x"))
+        given |= dict(zip("nm", self.nm, strict=True)) if self.n_of_m else {}
+        return format_of(self.format, **{name: value for name, value in given.items() if value is not None})
 
     @property
     def nm(self) -> tuple[int, int]:
@@ -233,8 +274,6 @@ class Accelerator(_Part):
             raise ValueError(f"memory: the outermost levels ({', '.join(self.tiers[0])}) must keep {missing[0]} too")
         if self.array.kind == "lanes" and self.sparsity.n_of_m:
             raise ValueError("sparsity.n_of_m is for systolic arrays; lanes skip any zero")
-        if (self.sparsity.format == "n_of_m") != (self.sparsity.n_of_m is not None):
-            raise ValueError("sparsity.format n_of_m and sparsity.n_of_m ('2:4') go together")
         return self
 
     @property

@@ -148,7 +148,7 @@ def _own_weights(s, own, found, area, o):
     share = area
     dense = s[S_ROOM_BYTES]
     if s[S_ARRAY_BYTES] < dense and s[S_NONZEROS] > 0.0 and s[S_PACKED_K] == o[_K]:
-        values = s[S_NONZEROS] * o[_WBITS] / 8.0
+        values = min(s[S_NONZEROS] * o[_WBITS] / 8.0, s[S_ARRAY_BYTES])
         share = (values * found[G_NONZEROS] / s[S_NONZEROS] + (s[S_ARRAY_BYTES] - values) * area) / s[S_ARRAY_BYTES]
     own[S_ARRAY_BYTES] = s[S_ARRAY_BYTES] * share
     own[S_STORED_BYTES] = s[S_STORED_BYTES] * share

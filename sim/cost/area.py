@@ -9,7 +9,11 @@ A lane front end, for tiles of T positions, P lanes, V activation vectors and a 
 - per lane: a priority encoder, bitmap and weights of the positions it scans in registers, a feature address;
 - output lanes: the tile's T x V activations in registers, and for each lane and vector a multiplexer to pick from them;
 - input lanes: V crossbars P x P that scatter products into T x V accumulators, and an activation register per PE;
-- the FIFO: D more tiles of the lanes' bitmaps and weights, and of the shared activations or accumulators.
+- the FIFO: D more tiles of the lanes' bitmaps and weights, and of the shared activations or accumulators;
+- owners in an order of the mask (``assignment`` sorted or balanced): two indices a lane, this group's and the next's,
+  and a crossbar that takes one vector's finished outputs (or brings its activations to input lanes) to their places;
+- lanes that steal: a crossbar for weights and their positions, V more for a stolen tile's sums (output lanes) or
+  activations (input lanes, whose products go anywhere as they are), and a counter of what is left a lane.
 
 A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T, and
 the multiplexer all T (D + 1), since lanes may be that far apart. A FIFO entry is a whole tile.
@@ -23,9 +27,11 @@ from numpy.typing import NDArray
 from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import transport, units
 from sim.cost.technology import Floats, constant, node, sram
-from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, Designs
+from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, STEALING, Designs
 from sim.groups import codes
 from sim.memo import once
+from sim.sparsity.lane_order import REORDERING
+from sim.sparsity.stealing import STEAL_POSITIONS
 
 UM2_PER_MM2 = 1e6
 
@@ -163,6 +169,9 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     skips_empty = designs["sparsity.empty_tile_cycles"] == 0
     per_lane = units.encoder(tile) + lane_tile + strided * units.adder(constant("address_bits"))
     per_lane = per_lane + skips_empty * units.encoder(constant("decoder_positions"))
+    reordered = np.isin(designs["sparsity.assignment"], [ASSIGNMENTS[name] for name in REORDERING])
+    per_lane = per_lane + reordered * units.registers(2 * constant("address_bits"))
+    per_lane = per_lane + steals(designs) * units.registers(constant("address_bits"))
     window = units.registers(tile * vectors * activation)
     operands = np.where(
         output,
@@ -176,7 +185,27 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * whole_tile + shared_tile), 0.0)
     decodes = designs["sparsity.format"] == FORMATS["bitmap"]
     decoder = np.where(decodes, lanes * units.encoder(constant("decoder_positions")), 0.0)
-    return np.where(lane_array, lanes * per_lane + operands, decoder), scatter, fifo
+    shared = reordered * units.crossbar(lanes, moved_bits(designs)) + sum(steal_um2(designs))
+    return np.where(lane_array, lanes * per_lane + operands + shared, decoder), scatter, fifo
+
+
+def steals(designs: Designs) -> NDArray[np.bool_]:
+    """Designs whose lanes steal tiles from each other."""
+    return is_lanes(designs) & (designs["sparsity.stealing"] == STEALING["group"])
+
+
+def moved_bits(designs: Designs) -> Floats:
+    """Bits of what finds its own way in and out of a lane, one vector: an output lane's sum, an input lane's
+    activation."""
+    return np.where(is_output(designs), designs["array.accumulator_bits"], designs["array.activation_bits"])
+
+
+def steal_um2(designs: Designs) -> tuple[Floats, Floats]:
+    """Crossbars between lanes that steal: for weights with their positions, and for what a tile's vectors need."""
+    lanes = designs["array.rows"]
+    weights = units.crossbar(lanes, designs["array.weight_bits"] + np.log2(STEAL_POSITIONS))
+    vectors = designs["array.cols"] * units.crossbar(lanes, moved_bits(designs))
+    return steals(designs) * weights, steals(designs) * vectors
 
 
 def copies(designs: Designs, level: str) -> Floats:

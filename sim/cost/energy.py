@@ -29,12 +29,14 @@ from sim.cost.area import (
     register_bits,
     second_port,
     select_um2,
+    steal_um2,
     tile_positions,
 )
 from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
 from sim.designs import Designs
 from sim.memo import once
+from sim.sparsity.stealing import STEAL_POSITIONS
 from sim.spec import MAX_LEVELS
 
 
@@ -177,12 +179,18 @@ def select_pj(designs: Designs) -> Floats:
 
 
 def front_end_pj(designs: Designs) -> Floats:
-    """One lane takes one nonzero: encoder, its position and weight into registers, the FIFO's read multiplexer."""
+    """One lane takes one nonzero: encoder, its position and weight into registers, the FIFO's read multiplexer.
+
+    Where lanes steal, each weight crosses a lane's share of the crossbars, and each tile, taken as half kept, what its
+    vectors need: as if every tile were dealt, so no less than it can be.
+    """
     tile = tile_positions(designs)
     weight = designs["array.weight_bits"]
     fifo = units.multiplexer(designs["sparsity.fifo_depth"] + 1, weight)
     taken = register_pj(designs, weight + np.log2(tile))
-    pop = _estimate_quiet(designs, units.encoder(tile) + fifo) + taken
+    weights, vectors = steal_um2(designs)
+    dealt = (weights + vectors / (STEAL_POSITIONS / 2)) / designs["array.rows"]
+    pop = _estimate_quiet(designs, units.encoder(tile) + fifo + dealt) + taken
     return np.where(is_lanes(designs), pop, 0.0)
 
 

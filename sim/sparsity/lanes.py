@@ -13,7 +13,9 @@ and with D = 1 every tile takes at least two cycles, so D = 1 can lose to the ba
 
 A matrix (mask, out x in) is walked in *lane groups*, one after another, each from a fresh start: "output" lanes own
 rows (output features) and walk the inputs, "input" lanes own columns and walk the outputs. A short group leaves lanes
-idle. Only output lanes are pinned to RTL; input lanes use the same recurrence on the transposed mask.
+idle. Which owners meet in a group is :mod:`sim.sparsity.lane_order`'s; lanes that help each other out between barriers
+are :mod:`sim.sparsity.stealing`'s. Only output lanes are pinned to RTL; input lanes use the same recurrence on the
+transposed mask.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.compute.arguments import code, whole
 from sim.errors import InputError
+from sim.sparsity.lane_order import ASSIGNMENTS as ASSIGNMENTS
+from sim.sparsity.lane_order import lane_groups as lane_groups
+from sim.sparsity.lane_order import lane_order as lane_order
+from sim.sparsity.lane_order import work_order
+from sim.sparsity.stealing import STEAL_POSITIONS, STEALING, stealing_cycles
 
 ORIENTATIONS = ("output", "input")
-ASSIGNMENTS = ("contiguous", "interleaved")
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def barrier_cycles(work, starts, empty):
     """All lane groups without FIFO: (cycles, tiles of a group in which every lane is empty).
 
@@ -50,7 +56,7 @@ def barrier_cycles(work, starts, empty):
     return total, empties
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def fifo_cycles(work, starts, depth, empty):
     """Cycles of all lane groups, each behind a FIFO of ``depth`` >= 1 tiles; arguments as :func:`barrier_cycles`.
 
@@ -82,34 +88,12 @@ def fifo_cycles(work, starts, depth, empty):
     return latest.astype(np.int64).sum() + groups
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def group_cycles(work, starts, fifo_depth, empty):
     """(cycles, all-empty tiles; the latter without FIFO only) of ``work`` [tiles, owners] int32, owners in order."""
     if fifo_depth == 0:
         return barrier_cycles(work, starts, empty)
     return fifo_cycles(work, starts, fifo_depth, empty), np.int64(0)
-
-
-def lane_order(owners: int, lanes: int, assignment: str | int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Owners in the order the groups take them, and where each group starts (one more entry than groups)."""
-    groups = lane_groups(owners, lanes, assignment)
-    busy = groups >= 0
-    return groups[busy], np.concatenate([[0], np.cumsum(busy.sum(axis=1))])
-
-
-def lane_groups(outputs: int, lanes: int, assignment: str | int) -> NDArray[np.int64]:
-    """Which owner each lane works for in each group: [groups, lanes], -1 = the lane is idle.
-
-    ``contiguous``: group g owns g*P .. g*P + P - 1; the last may be short. ``interleaved``: with G groups, group g owns
-    g, g + G, g + 2G, ... (the last lane of the later groups may be idle).
-    """
-    outputs, lanes = int(whole("outputs", outputs)), int(whole("lanes", lanes))
-    groups = -(-outputs // lanes)
-    lanes = min(lanes, outputs)
-    g, p = np.arange(groups)[:, None], np.arange(lanes)
-    interleaved = code("assignment", assignment, ASSIGNMENTS) == ASSIGNMENTS.index("interleaved")
-    owner = g + groups * p if interleaved else g * lanes + p
-    return np.where(owner < outputs, owner, -1)
 
 
 def cycles(nnz: ArrayLike, fifo_depth: int, empty_tile_cycles: int = 1) -> NDArray[np.int64] | np.int64:
@@ -132,7 +116,7 @@ def cycles(nnz: ArrayLike, fifo_depth: int, empty_tile_cycles: int = 1) -> NDArr
             f"nnz must be whole numbers >= 0 of shape [..., lanes, tiles], got {given.dtype} {given.shape}"
             + (f" with {given.min()}" if given.dtype.kind == "i" and given.size else "")
         )
-    _check_fifo(fifo_depth, empty_tile_cycles)
+    check_settings(fifo_depth, empty_tile_cycles, "none")
     if given.max(axis=-2).astype(float).sum(axis=-1).max() + 2 * given.shape[-1] > np.iinfo(np.int32).max:
         raise InputError("nnz must add up to less than 2^31 cycles a group")
     work = np.ascontiguousarray(np.swapaxes(given, -1, -2), dtype=np.int32)
@@ -151,14 +135,18 @@ def tile_counts(mask: ArrayLike, barrier_depth: int | str | None) -> NDArray[np.
         InputError: a depth that is neither a whole number >= 1 nor "full".
     """
     kept = np.asarray(mask) != 0
-    positions = kept.shape[1]
-    depth = positions
-    if barrier_depth is not None and not (isinstance(barrier_depth, str) and barrier_depth == "full"):
-        try:
-            depth = min(int(whole("barrier_depth", barrier_depth)), positions)
-        except InputError:
-            raise InputError(f"barrier_depth must be a whole number >= 1 or 'full', got {barrier_depth!r}") from None
-    return np.add.reduceat(kept, np.arange(0, positions, depth), axis=1, dtype=np.int64)
+    starts = np.arange(0, kept.shape[1], positions_between(barrier_depth, kept.shape[1]))
+    return np.add.reduceat(kept, starts, axis=1, dtype=np.int64)
+
+
+def positions_between(barrier_depth: int | str | None, positions: int) -> int:
+    """Positions between two barriers of a walk over ``positions``; see :func:`tile_counts`."""
+    if barrier_depth is None or (isinstance(barrier_depth, str) and barrier_depth == "full"):
+        return positions
+    try:
+        return min(int(whole("barrier_depth", barrier_depth)), positions)
+    except InputError:
+        raise InputError(f"barrier_depth must be a whole number >= 1 or 'full', got {barrier_depth!r}") from None
 
 
 def owners_first(mask: ArrayLike, orientation: str | int) -> NDArray[Any]:
@@ -177,27 +165,67 @@ def walk(
     assignment: str | int = "contiguous",
     fifo_depth: int = 0,
     empty_tile_cycles: int = 1,
+    stealing: str | int = "none",
 ) -> int:
     """Exact cycles of one pass over a mask (out x in, nonzero = kept): the sum over lane groups.
 
     Args:
         lanes: lanes that share the broadcast operand.
         barrier_depth, orientation: see :func:`tile_counts`, the module docstring.
-        assignment: see :func:`lane_groups`. fifo_depth, empty_tile_cycles: see :func:`cycles`.
+        assignment: see :mod:`sim.sparsity.lane_order`. fifo_depth, empty_tile_cycles: see :func:`cycles`.
+        stealing: "none" or "group", see :mod:`sim.sparsity.stealing`.
 
     Raises:
-        InputError: an empty mask or one that is not two-dimensional, an unknown name, a number out of range.
+        InputError: an empty mask or one that is not two-dimensional, an unknown name, a number out of range, stealing
+            with a FIFO.
     """
-    _check_fifo(fifo_depth, empty_tile_cycles)
-    counts = tile_counts(owners_first(mask, orientation), barrier_depth)
-    order, starts = lane_order(len(counts), lanes, assignment)
-    work = np.ascontiguousarray(counts[order].T, dtype=np.int32)
-    return int(group_cycles(work, starts, int(fifo_depth), empty_tile_cycles)[0])
+    steals = check_settings(fifo_depth, empty_tile_cycles, stealing)
+    owned = owners_first(mask, orientation)
+    depth = positions_between(barrier_depth, owned.shape[1])
+    tiles = walk_tiles(owned.shape[1], depth, steals)
+    counts = np.ascontiguousarray(np.add.reduceat(owned != 0, tiles, axis=1, dtype=np.int32).T)
+    return tile_cycles(counts, tiles, depth, lanes, assignment, int(fifo_depth), empty_tile_cycles, steals)
 
 
-def _check_fifo(fifo_depth: int, empty_tile_cycles: int) -> None:
+def walk_tiles(positions: int, depth: int, steals: bool) -> NDArray[np.int64]:
+    """Where the tiles of a walk start: at barriers, and between them at steal tiles when lanes steal."""
+    starts = np.arange(0, positions, depth)
+    if not steals:
+        return starts
+    inner = np.arange(0, depth, STEAL_POSITIONS)
+    found = (starts[:, None] + inner).ravel()
+    return found[found < positions]
+
+
+def tile_cycles(
+    counts: NDArray[np.int32],
+    tiles: NDArray[np.int64],
+    depth: int,
+    lanes: int,
+    assignment: str | int,
+    fifo_depth: int,
+    empty_tile_cycles: int,
+    steals: bool,
+) -> int:
+    """Cycles of one pass over ``counts`` [tiles, owners], nonzeros of the tiles that start at ``tiles``
+    (:func:`walk_tiles` of the same ``depth`` and ``steals``)."""
+    if not steals:
+        order, starts = work_order(counts, lanes, assignment)
+        return int(group_cycles(np.take(counts, order, axis=1), starts, fifo_depth, empty_tile_cycles)[0])
+    first = np.flatnonzero(tiles % depth == 0)
+    order, starts = work_order(np.add.reduceat(counts, first, axis=0), lanes, assignment)
+    taken, stretches = np.take(counts, order, axis=1), np.append(first, len(tiles))
+    return int(stealing_cycles(taken, stretches, starts, int(lanes), empty_tile_cycles))
+
+
+def check_settings(fifo_depth: int, empty_tile_cycles: int, stealing: str | int) -> bool:
+    """Whether lanes steal; :class:`InputError` for settings that no machine has together."""
     whole("fifo_depth", fifo_depth, 0)
+    steals = bool(code("stealing", stealing, STEALING))
     if empty_tile_cycles not in (0, 1):
         raise InputError(f"empty_tile_cycles must be 0 or 1, got {empty_tile_cycles}")
     if fifo_depth and empty_tile_cycles == 0:
         raise InputError("empty_tile_cycles 0 needs fifo_depth 0: a FIFO pops one tile a cycle")
+    if fifo_depth and steals:
+        raise InputError("stealing 'group' needs fifo_depth 0: lanes share what lies between two barriers")
+    return steals
