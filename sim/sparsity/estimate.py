@@ -10,13 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.errors import InputError
-from sim.sparsity.lanes import walk
+from sim.compute.arguments import code
+from sim.sparsity.lanes import ORIENTATIONS, check_settings, positions_between, tile_cycles, walk, walk_tiles
+from sim.sparsity.max_entropy import maximum_entropy
 from sim.sparsity.profile import Counts
-
-_STEPS = 100  # at most; some ten are usual
-_TOLERANCE = 1e-3  # nonzeros
-_LONGEST_STEP = 8.0  # of a log-odds at once
+from sim.sparsity.tile_draw import draw_tiles
 
 
 def from_density(nonzeros: ArrayLike, owners: ArrayLike, lanes: int, restart: ArrayLike) -> NDArray[np.float64]:
@@ -30,87 +28,6 @@ def from_density(nonzeros: ArrayLike, owners: ArrayLike, lanes: int, restart: Ar
 def bernoulli_mask(outputs: int, inputs: int, density: float, seed: int = 0) -> NDArray[np.bool_]:
     """Independent coins: what "random sparsity" usually means."""
     return np.random.default_rng(seed).random((outputs, inputs)) < density
-
-
-def maximum_entropy(counts: Counts) -> NDArray[np.float64]:
-    """p[i, j] = 1 / (1 + exp(-a_i - b_j)) [out, in]: the least committed mask with these expected counts.
-
-    Empty and full rows and columns are set aside exactly; equal counts share one unknown; Newton's method finds the
-    rest until every expected count is within 0.001 of the real one (or, for counts that only one mask can have, as near
-    as odds of e^40 get).
-
-    Raises:
-        InputError: the counts are no mask's: different totals, or more in a row than there are columns.
-    """
-    rows, columns = np.asarray(counts.rows, dtype=np.int64), np.asarray(counts.columns, dtype=np.int64)
-    if rows.sum() != columns.sum() or rows.max() > len(columns) or columns.max() > len(rows):
-        raise InputError(
-            f"row counts (sum {rows.sum()}) and column counts (sum {columns.sum()}) must belong to one mask"
-        )
-    p = np.zeros((len(rows), len(columns)))
-    free_rows, free_columns = np.ones(len(rows), dtype=bool), np.ones(len(columns), dtype=bool)
-    rows, columns = rows.copy(), columns.copy()
-    while True:
-        full = free_rows & (rows == free_columns.sum())
-        p[np.ix_(full, free_columns)] = 1.0
-        columns = columns - full.sum()
-        fixed = full | (free_rows & (rows == 0))
-        free_rows &= ~fixed
-        full = free_columns & (columns == free_rows.sum())
-        p[np.ix_(free_rows, full)] = 1.0
-        rows = rows - full.sum()
-        fixed_columns = full | (free_columns & (columns == 0))
-        free_columns &= ~fixed_columns
-        if not fixed.any() and not fixed_columns.any():
-            break
-    if free_rows.any() and free_columns.any():
-        r, row_of, row_weight = np.unique(rows[free_rows], return_inverse=True, return_counts=True)
-        c, column_of, column_weight = np.unique(columns[free_columns], return_inverse=True, return_counts=True)
-        small = _newton(r.astype(float), c.astype(float), row_weight.astype(float), column_weight.astype(float))
-        p[np.ix_(free_rows, free_columns)] = small[np.ix_(row_of, column_of)]
-    return p
-
-
-def _newton(
-    r: NDArray[np.float64], c: NDArray[np.float64], w: NDArray[np.float64], v: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Probabilities [rows, columns] with row sums ``r`` and column sums ``c``, row i standing for ``w[i]`` equal rows
-    and column j for ``v[j]``; minimises the convex dual."""
-    if len(r) > len(c):
-        return _newton(c, r, v, w).T
-    share_r, share_c = r / v.sum(), c / w.sum()
-    a = np.log(share_r / (1 - share_r))
-    b = np.log(share_c / (1 - share_c))
-    b -= np.average(b, weights=v)
-
-    def dual(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-        return float(w @ np.logaddexp(0.0, a[:, None] + b) @ v - w * r @ a - v * c @ b)
-
-    value = dual(a, b)
-    for _ in range(_STEPS):
-        p = _sigma(a[:, None] + b)
-        miss_r, miss_c = p @ v - r, w @ p - c
-        if max(np.abs(miss_r).max(), np.abs(miss_c).max()) < _TOLERANCE:
-            break
-        cross = w[:, None] * (p * (1 - p)) * v
-        down, across = cross.sum(axis=1) + 1e-9, cross.sum(axis=0) + 1e-9
-        scaled = cross / across
-        schur = np.diag(down * (1 + 1e-9)) - scaled @ cross.T
-        step_a = np.linalg.solve(schur, scaled @ (v * miss_c) - w * miss_r)
-        step_b = -(v * miss_c + step_a @ cross) / across
-        step = min(1.0, _LONGEST_STEP / max(np.abs(step_a).max(), np.abs(step_b).max()))
-        while True:
-            new_a, new_b = np.clip(a + step * step_a, -40, 40), np.clip(b + step * step_b, -40, 40)
-            new_value = dual(new_a, new_b)
-            if new_value <= value + 1e-9 * abs(value) or step < 1e-6:
-                break
-            step /= 2
-        a, b, value = new_a, new_b, new_value
-    return _sigma(a[:, None] + b)
-
-
-def _sigma(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0.0, -x))
 
 
 def draw(counts: Counts, seed: int = 0) -> NDArray[np.bool_]:
@@ -141,7 +58,25 @@ def from_counts(
     assignment: str = "contiguous",
     fifo_depth: int = 0,
     empty_tile_cycles: int = 1,
+    stealing: str = "none",
+    n_of_m: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> int:
-    """Cycles of one mask drawn by :func:`draw`, walked."""
-    return walk(draw(counts, seed), lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles)
+    """Cycles of one pass over tile counts drawn from row and column counts (:mod:`sim.sparsity.tile_draw`).
+
+    Exact where a walk has one tile, so that counts are all there is to know (depth "full" without stealing).
+    ``n_of_m``: the mask keeps exactly n of every m inputs in every row.
+    """
+    steals = check_settings(fifo_depth, empty_tile_cycles, stealing)
+    output = int(code("orientation", orientation, ORIENTATIONS)) == 0
+    owned, walked = (counts.rows, counts.columns) if output else (counts.columns, counts.rows)
+    depth = positions_between(barrier_depth, len(walked))
+    tiles = walk_tiles(len(walked), depth, steals)
+    work = draw_tiles(owned, walked, tiles, n_of_m if output else None, seed)
+    return tile_cycles(work, tiles, depth, lanes, assignment, int(fifo_depth), empty_tile_cycles, steals)
+
+
+def from_drawn_mask(counts: Counts, *design: object, seed: int = 0, **settings: object) -> int:
+    """Cycles of one mask drawn by :func:`draw`, walked (:func:`sim.sparsity.lanes.walk`): a number a weight, so slow
+    for large matrices; what :func:`from_counts` is measured against beside real masks."""
+    return walk(draw(counts, seed), *design, **settings)  # type: ignore[arg-type]

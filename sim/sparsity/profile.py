@@ -7,27 +7,23 @@ be estimated, are :class:`Counts`, stored in files of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.compute.arguments import code
-from sim.errors import InputError
-from sim.sparsity.lanes import ASSIGNMENTS, ORIENTATIONS, group_cycles, lane_order
-
-LANES = (8, 16, 32, 64, 128)
-DEPTHS: tuple[int | str, ...] = (16, 64, 256, "full")
-FIFOS = (0, 2, 8)
-SHAPE = (len(LANES), len(DEPTHS), len(ORIENTATIONS), len(ASSIGNMENTS), len(FIFOS))
-"""Grid axes: lanes, barrier depth, orientation, assignment, FIFO depth (``empty_tile_cycles`` 1)."""
-GROUPS = (4, 8, 16, 32)
-BLOCKS = (2, 4, 8, 16, 32, 64)
-RUNS = (4, 8, 16, 32)
+from sim.sparsity.grid import DEPTHS, FIFOS, LANES, SHAPE, fine_counts, grid_cycles
+from sim.sparsity.lane_order import ALL, ASSIGNMENTS
+from sim.sparsity.lanes import ORIENTATIONS
+from sim.sparsity.packed_blocks import BLOCKS, GROUPS, RUNS, empty_blocks, empty_runs, group_maxima
+from sim.sparsity.packing import Packed, pack
+from sim.sparsity.stealing import STEALING
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,10 @@ class Profile:
         assignment: str = "contiguous",
         fifo_depth: int = 0,
         empty_tile_cycles: int = 1,
+        stealing: str = "none",
     ) -> int | None:
         """Cycles of one pass, exactly what walking the mask gives; None for a design off the grid."""
-        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles)
+        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles, stealing)
         if at is None:
             return None
         found = int(self.cycles_grid[at])
@@ -103,9 +100,13 @@ def on_grid(
     assignment: str = "contiguous",
     fifo_depth: int = 0,
     empty_tile_cycles: int = 1,
+    stealing: str = "none",
 ) -> bool:
     """Whether profiles know this lane design exactly."""
-    return grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles) is not None
+    return (
+        grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles, stealing)
+        is not None
+    )
 
 
 def grid_position(
@@ -115,14 +116,18 @@ def grid_position(
     assignment: str,
     fifo_depth: int,
     empty_tile_cycles: int = 1,
+    stealing: str = "none",
 ) -> tuple[int, ...] | None:
-    """Where a lane design lies on the grid, or None. Free empty tiles are known without a FIFO only.
+    """Where a lane design lies on the grid, or None. Free empty tiles are known without a FIFO only; assignments that
+    depend on the mask and stealing are not known.
 
     Raises:
-        InputError: an unknown orientation or assignment.
+        InputError: an unknown orientation, assignment or stealing.
     """
-    names = (int(code("orientation", orientation, ORIENTATIONS)), int(code("assignment", assignment, ASSIGNMENTS)))
+    names = (int(code("orientation", orientation, ORIENTATIONS)), int(code("assignment", assignment, ALL)))
     depth = "full" if barrier_depth is None else barrier_depth
+    if names[1] >= len(ASSIGNMENTS) or int(code("stealing", stealing, STEALING)):
+        return None
     if lanes not in LANES or depth not in DEPTHS or fifo_depth not in FIFOS:
         return None
     if empty_tile_cycles != 1 and (empty_tile_cycles != 0 or fifo_depth != 0):
@@ -130,99 +135,33 @@ def grid_position(
     return (LANES.index(lanes), DEPTHS.index(depth), *names, FIFOS.index(fifo_depth))
 
 
-def profile(mask: ArrayLike) -> Profile:
-    """Profile a mask (out x in, nonzero = kept).
+def profile(mask: ArrayLike | Packed) -> Profile:
+    """Profile a mask (out x in, nonzero = kept), or its bits.
 
     Raises:
         InputError: not two-dimensional, or empty.
     """
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not mask.size:
-        raise InputError(f"mask must be out x in with at least one element, got shape {mask.shape}")
-    bits = np.ascontiguousarray(mask != 0)
-    cycles = np.empty(SHAPE, dtype=np.int64)
-    empties = np.empty(SHAPE[:4], dtype=np.int64)
-    runs = {RUNS[0]: _sum_along(bits, RUNS[0])}
-    for g in RUNS[1:]:
-        runs[g] = _sum_along(runs[g // 2], 2)
-    finest = int(DEPTHS[0])
-    fine = (np.ascontiguousarray(runs[finest].T), _sum_down(bits, finest))  # [tiles, owners] by orientation
-    for o, tiles in enumerate(fine):
-        orders = _orders(tiles.shape[1])
-        for d, depth in enumerate(DEPTHS):
-            merge = len(tiles) if depth == "full" else int(depth) // finest
-            _grid(_sum_down(tiles, merge), orders, o, d, cycles, empties)
+    packed = mask if isinstance(mask, Packed) else pack(mask)
+    fine = fine_counts(packed)
+    cycles, empties = grid_cycles(fine)
     counts = Counts(*(tiles.sum(axis=0, dtype=np.int64) for tiles in fine))
-    empty_blocks: dict[int, int] = {}
-    block = bits
-    for b in BLOCKS:
-        block = _sum_down(_sum_along(block, 2), 2)
-        empty_blocks[b] = int(block.size - np.count_nonzero(block))
     return Profile(
-        (int(mask.shape[0]), int(mask.shape[1])),
+        packed.shape,
         int(counts.rows.sum()),
         cycles,
         empties,
-        {g: int(runs[g].max()) for g in GROUPS},
-        empty_blocks,
-        {g: int(runs[g].size - np.count_nonzero(runs[g])) for g in RUNS},
+        group_maxima(packed),
+        empty_blocks(packed),
+        empty_runs(packed),
         counts,
     )
 
 
-def _grid(
-    work: NDArray[np.int32],
-    orders: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]],
-    orientation: int,
-    depth: int,
-    cycles: NDArray[np.int64],
-    empties: NDArray[np.int64],
-) -> None:
-    """Fill the grid's cells of one orientation and barrier depth from ``work`` [tiles, owners]."""
-    for (i, a), (order, starts) in orders.items():
-        taken = work if ASSIGNMENTS[a] == "contiguous" else np.take(work, order, axis=1)
-        at = (i, depth, orientation, a)
-        for f, fifo_depth in enumerate(FIFOS):
-            cycles[(*at, f)], none = group_cycles(taken, starts, fifo_depth, 1)
-            if fifo_depth == 0:
-                empties[at] = none
-
-
-def _orders(owners: int) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Lane order of every grid value of lanes and assignment."""
-    return {(i, a): lane_order(owners, p, a) for i, p in enumerate(LANES) for a in range(len(ASSIGNMENTS))}
-
-
-@numba.njit(cache=True)
-def _sum_along(x, every):
-    """[rows, columns] -> [rows, ceil(columns / every)] int32: neighbouring columns added up, the last few too."""
-    rows, columns = x.shape
-    out = np.empty((rows, -(-columns // every)), dtype=np.int32)
-    whole = columns // every
-    for i in range(rows):
-        for t in range(whole):
-            total = np.int32(0)
-            for j in range(t * every, (t + 1) * every):
-                total += x[i, j]
-            out[i, t] = total
-        if whole < out.shape[1]:
-            total = np.int32(0)
-            for j in range(whole * every, columns):
-                total += x[i, j]
-            out[i, whole] = total
-    return out
-
-
-@numba.njit(cache=True)
-def _sum_down(x, every):
-    """[rows, columns] -> [ceil(rows / every), columns] int32: neighbouring rows added up, the last few too."""
-    rows, columns = x.shape
-    out = np.zeros((-(-rows // every), columns), dtype=np.int32)
-    for i in range(rows):
-        into = out[i // every]
-        for j in range(columns):
-            into[j] += x[i, j]
-    return out
+def profiles(masks: Iterable[ArrayLike | Packed], threads: int | None = None) -> list[Profile]:
+    """Profiles of many masks, on as many threads as there are processors (or ``threads``); the kernels run without
+    Python's lock."""
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return list(pool.map(profile, masks))
 
 
 @dataclass(frozen=True)
@@ -281,13 +220,22 @@ class ProfileTable:
         assignment: str = "contiguous",
         fifo_depth: int = 0,
         empty_tile_cycles: int = 1,
+        stealing: str = "none",
     ) -> NDArray[np.int64] | None:
         """[masks] cycles of one pass, exactly what walking each mask gives; None for a design off the grid."""
-        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles)
+        at = grid_position(lanes, barrier_depth, orientation, assignment, fifo_depth, empty_tile_cycles, stealing)
         if at is None:
             return None
         found = self.cycles_grid[(slice(None), *at)]
         return found if empty_tile_cycles else found - self.empty_barriers[(slice(None), *at[:4])]
+
+    def n_of_m(self, row: int) -> tuple[int, int] | None:
+        """(n, m) if the mask keeps exactly n of every m inputs (n < m, whole groups only), else None."""
+        outputs, inputs = (int(x) for x in self.shapes[row])
+        for m, n in zip(GROUPS, self.group_max[row].tolist(), strict=True):
+            if n < m and inputs % m == 0 and self.nonzeros[row] == outputs * inputs // m * n:
+                return n, m
+        return None
 
     def save(self, path: Path) -> None:
         """Compressed npz, integers as narrow as they fit; the same bytes for the same table."""
@@ -313,7 +261,6 @@ def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """``np.savez_compressed`` without time stamps, renamed into place."""
     import io
-    import os
     import zipfile
 
     temporary = path.with_name(f".{path.name}.tmp")

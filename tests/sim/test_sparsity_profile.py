@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.sparsity import lanes
-from sim.sparsity.profile import BLOCKS, DEPTHS, FIFOS, GROUPS, LANES, RUNS, Counts, ProfileTable, on_grid, profile
+from sim.sparsity.packing import pack
+from sim.sparsity.profile import (
+    BLOCKS,
+    DEPTHS,
+    FIFOS,
+    GROUPS,
+    LANES,
+    RUNS,
+    Counts,
+    ProfileTable,
+    on_grid,
+    profile,
+    profiles,
+)
 
 GRID = list(itertools.product(LANES, DEPTHS, lanes.ORIENTATIONS, lanes.ASSIGNMENTS, FIFOS))
 
@@ -65,12 +78,33 @@ def test_off_the_grid_is_none():
     for wrong in ((12, 16), (8, 32), (8, 16, "input", "contiguous", 4), (8, 16, "output", "contiguous", 2, 0)):
         assert found.cycles(*wrong) is None and not on_grid(*wrong)
         assert ProfileTable.from_profiles([found]).cycles(*wrong) is None
+    for wrong in ({"assignment": "sorted"}, {"assignment": "balanced"}, {"stealing": "group"}):
+        assert found.cycles(8, 16, **wrong) is None and not on_grid(8, 16, **wrong)
     assert found.cycles(8, None) == found.cycles(8, "full") and on_grid(8, "full")
     with pytest.raises(InputError, match="did you mean 'output'"):
         found.cycles(8, 16, "outputs")
 
 
-@settings(max_examples=30, deadline=None)
+def test_bits_and_threads_change_nothing():
+    one_by_one = ProfileTable.from_profiles([profile(mask) for mask in MASKS.values()])
+    for given_ in (list(MASKS.values()), [pack(mask) for mask in MASKS.values()]):
+        together = ProfileTable.from_profiles(profiles(given_, threads=2))
+        for field in ProfileTable.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(together, field), getattr(one_by_one, field))
+
+
+@pytest.mark.parametrize("n, m", [(2, 4), (4, 8), (1, 4), (4, 4)])
+def test_n_of_m_is_told_from_the_profile(n, m):
+    mask = np.zeros((6, 8 * m), bool)
+    groups = mask.reshape(6, 8, m)
+    groups[np.arange(6)[:, None], np.arange(8), :n] = True
+    one_less = mask.copy()
+    one_less[0, 0] = False
+    table = ProfileTable.from_profiles([profile(mask), profile(one_less), profile(mask[:, :-1])])
+    assert [table.n_of_m(i) for i in range(3)] == [(n, m) if n < m else None, None, None]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 140), st.floats(0.05, 0.95))
 def test_fewer_nonzeros_are_never_slower_anywhere(seed, outputs, inputs, density):
     rng = np.random.default_rng(seed)
