@@ -14,9 +14,10 @@ a product of trip counts.
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.nest.parts import DIMS, OPERAND_DIMS, REUSED_BY, chunks
+from sim.nest.parts import DIMS, OPERAND_DIMS, REUSED_BY, chunks, tile_sides
 
 if TYPE_CHECKING:
     from sim.nest.nest import Nest
@@ -61,7 +62,7 @@ def visits(nest: Nest, operand: str, position: int, latched: bool = True) -> Vis
         """(tiles, elements, copies, all one tile) of the loops from ``place`` on, entered with chunks m, n, k."""
         extent = {"m": m, "n": n, "k": k}
         if place == len(loops):
-            elements = extent[relevant[0]] * extent[relevant[1]]
+            elements = prod(tile_sides(operand, extent, nest.window))
             return 1, elements, elements * min(units, extent[REUSED_BY[operand]]), True
         loop = loops[place]
         tiles = elements = copies = 0

@@ -23,7 +23,7 @@ from sim.nest import count, describe, room
 from sim.nest.parts import DIMS, OPERANDS, Level, Loop, Unroll, chunks, known, names, settle, table, whole
 
 WIDTHS = {"weights": 8, "inputs": 8, "outputs": 8, "partial_sums": 32}
-_FIELDS = ("sizes", "loops", "levels", "spatial", "latched", "bits")
+_FIELDS = ("sizes", "loops", "levels", "spatial", "latched", "bits", "window")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Nest:
     latched: operands that the array itself holds while the loops do not change them; the others are read (outputs:
     read and written) in the innermost level that keeps them at each turn of the loops.
     bits: bits an element of weights, inputs, outputs, partial_sums; only footprints and the text use them.
+    window: the inputs are a line of m + k - 1 elements and output m reads k of them from the m-th on, as in a
+        convolution of stride 1 along one axis (m positions, k taps, n output channels). A tile of m x k then has
+        m + k - 1 inputs; what neighbouring tiles share is fetched for each. Only n may be unrolled then.
 
     What the loops leave (the innermost tiles) is one turn; the array needs ``ceil(tile / factor)`` cycles a dimension.
     Raises InputError for unknown names, tiles that grow inward, and a level's tile outside of its parent's.
@@ -46,6 +49,7 @@ class Nest:
     spatial: Mapping[str, Unroll] = field(default_factory=dict)
     latched: tuple[str, ...] = OPERANDS
     bits: Mapping[str, int] = field(default_factory=dict)
+    window: bool = False
 
     def __post_init__(self) -> None:
         sizes = table(self.sizes, "sizes", DIMS, required=DIMS)
@@ -59,6 +63,11 @@ class Nest:
             latched=tuple(known(x, OPERANDS, "latched: operand") for x in names(self.latched, "latched")),
             bits=WIDTHS | {name: whole(value, f"bits of {name}") for name, value in bits.items()},
         )
+        if not isinstance(self.window, bool):
+            raise InputError(f"window must be true or false, got {self.window!r}")
+        if self.window and set(self.spatial) - {"n"}:
+            shared = min(set(self.spatial) - {"n"})
+            raise InputError(f"spatial.{shared}: neighbours would share inputs; under a window only n is unrolled")
         self._check_tiles()
         self._check_levels()
 
@@ -174,6 +183,7 @@ class Nest:
             ],
             "latched": list(self.latched),
             "bits": dict(self.bits),
+            "window": self.window,
         }
 
     @classmethod
@@ -191,7 +201,7 @@ class Nest:
             if known_levels:
                 known(level["name"], known_levels, f"mapping.levels[{place}]: level")
             levels.append(Level(**level))
-        rest = {key: plain[key] for key in ("spatial", "latched", "bits") if plain.get(key) is not None}
+        rest = {key: plain[key] for key in ("spatial", "latched", "bits", "window") if plain.get(key) is not None}
         return cls(plain["sizes"], loops, levels, **rest)
 
 

@@ -12,6 +12,8 @@ DIMS = ("m", "n", "k")
 OPERAND_DIMS = {"weights": ("k", "n"), "inputs": ("m", "k"), "outputs": ("m", "n")}
 """The GEMM is M x K . K x N: the dimensions that index each operand."""
 OPERANDS = tuple(OPERAND_DIMS)
+WINDOWED = "inputs"
+"""The operand that a sliding window may make a line of m + k - 1 elements."""
 REUSED_BY = {operand: next(d for d in DIMS if d not in dims) for operand, dims in OPERAND_DIMS.items()}
 """The one dimension that does not index an operand: its loops reuse the operand's tile (outputs: add to it)."""
 
@@ -119,6 +121,15 @@ def table(given: object, where: str, allowed: Collection[str], required: Collect
         if name not in given:
             raise InputError(f"{where}.{name} is missing")
     return dict(given)
+
+
+def tile_sides(operand: str, extents: Mapping[str, int], window: bool) -> tuple[int, int]:
+    """(rows, columns) of a tile of ``operand`` whose dimensions have these extents, as its mask lies: weights n x k
+    (out x in), inputs m x k, outputs m x n; under a ``window`` the inputs are one line."""
+    if window and operand == WINDOWED:
+        return 1, extents["m"] + extents["k"] - 1
+    rows, columns = ("n", "k") if operand == "weights" else OPERAND_DIMS[operand]
+    return extents[rows], extents[columns]
 
 
 def chunks(extent: int, tile: int) -> list[tuple[int, int]]:

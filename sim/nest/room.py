@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from sim.nest.count import visits
-from sim.nest.parts import OPERAND_DIMS, Level, chunks, known
+from sim.nest.parts import OPERAND_DIMS, Level, chunks, known, tile_sides
 
 if TYPE_CHECKING:
     from sim.nest.nest import Nest
@@ -47,17 +48,18 @@ def footprints(nest: Nest, capacity_kib: Mapping[str, float], double_buffered: t
 
 def tile_elements(nest: Nest, level: Level, operand: str) -> int:
     """Elements of the full tile of ``operand`` that one replica of ``level`` holds."""
-    position = level.position(operand)
+    own = [dim for dim, unroll in nest.spatial.items() if unroll.axis in level.per]
+    return prod(tile_sides(operand, unit_extents(nest, level.position(operand), own), nest.window))
+
+
+def unit_extents(nest: Nest, position: int, own: Collection[str]) -> dict[str, int]:
+    """Elements of each dimension that the first ``position`` loops leave to one unit: of the dimensions ``own`` only
+    its share of the neighbours that work side by side."""
     extents = nest.extents(position)
-    total = 1
-    for dim in OPERAND_DIMS[operand]:
-        unroll = nest.spatial.get(dim)
-        if unroll is None or unroll.axis not in level.per:
-            total *= extents[dim]
-        else:
-            inside = [loop.tile for loop in nest.loops[position:] if loop.dim == dim]
-            total *= _share(extents[dim], inside, unroll.factor)
-    return total
+    for dim in own:
+        inside = [loop.tile for loop in nest.loops[position:] if loop.dim == dim]
+        extents[dim] = _share(extents[dim], inside, nest.spatial[dim].factor)
+    return extents
 
 
 def _share(extent: int, tiles: list[int], factor: int) -> int:
