@@ -59,7 +59,7 @@ def first_calls() -> dict[str, float]:
     return found
 
 
-def sweep(phase: str, designs: int, allowed_s: float) -> dict[str, Any]:
+def sweep(phase: str, designs: int, allowed_s: float, effort: str = "full") -> dict[str, Any]:
     """``sp.sweep`` over the grid of :data:`STEPS`. Where a pilot (two steps a rate) says that ``designs`` would take
     longer than ``allowed_s``, fewer clocks are taken."""
     import numba
@@ -69,23 +69,23 @@ def sweep(phase: str, designs: int, allowed_s: float) -> dict[str, Any]:
     from sim.designs import Designs
 
     machine, trace = sp.accelerator("dense_ws"), layer(phase)
-    sp.sweep(machine, trace, {"array.rows": STEPS["array.rows"][:2]})
+    sp.sweep(machine, trace, {"array.rows": STEPS["array.rows"][:2]}, effort=effort)
     base_mib = peak_mib()
     rates = [name for name in STEPS if name not in GEOMETRY]
     start = time.perf_counter()
-    pilot = len(sp.sweep(machine, trace, STEPS | {name: STEPS[name][::4] for name in rates}))
+    pilot = len(sp.sweep(machine, trace, STEPS | {name: STEPS[name][::4] for name in rates}, effort=effort))
     speed = pilot / (time.perf_counter() - start)
     a_clock = len(list(itertools.product(*STEPS.values()))) // len(STEPS["clock_ghz"])
     clocks = max(1, min(-(-designs // a_clock), int(allowed_s * speed / a_clock), len(STEPS["clock_ghz"])))
     grid = STEPS | {"clock_ghz": STEPS["clock_ghz"][:clocks]}
     start = time.perf_counter()
-    table = sp.sweep(machine, trace, grid)
+    table = sp.sweep(machine, trace, grid, effort=effort)
     seconds = time.perf_counter() - start
     peak = peak_mib()
     shapes = list(itertools.product(*(STEPS[name] for name in GEOMETRY)))
     columns = {name: [shape[i] for shape in shapes] for i, name in enumerate(GEOMETRY)}
     each = Designs.from_grid(machine, columns)
-    nests = [int(count_candidates(each.take([i]), trace)["nests"].sum()) for i in range(len(shapes))]
+    nests = [int(count_candidates(each.take([i]), trace, effort)["nests"].sum()) for i in range(len(shapes))]
     return {
         "designs": len(table),
         "geometries": len(shapes),
@@ -97,6 +97,19 @@ def sweep(phase: str, designs: int, allowed_s: float) -> dict[str, Any]:
         "base_mib": base_mib,
         "peak_mib": peak,
     }
+
+
+def quick_loss(phase: str) -> dict[str, float]:
+    """Per cent by which the layer is slower with quick mappings than with full ones: percentiles over two steps a
+    rate of the grid of :data:`STEPS`."""
+    import numpy as np
+
+    import sparchitect as sp
+
+    machine, trace = sp.accelerator("dense_ws"), layer(phase)
+    grid = STEPS | {name: STEPS[name][::4] for name in STEPS if name not in GEOMETRY}
+    quick, full = (sp.sweep(machine, trace, grid, effort=effort)["cycles"] for effort in ("quick", "full"))
+    return {f"p{p}": float(np.nanpercentile(100 * (quick / full - 1), p)) for p in (50, 90, 100)}
 
 
 def unlike(phase: str, designs: int) -> dict[str, Any]:
@@ -146,6 +159,7 @@ def warm(phase: str, calls: int) -> dict[str, Any]:
     detail = analytic.run_detailed(designs, trace)
     walked = timeline.run_detailed(designs, trace, detail, machine.dma)
     counts = count_candidates(machine, trace)
+    quick = count_candidates(machine, trace, "quick")["nests"]
     alike = sp.gemm(m=128, k=4096, n=4096)
     return {
         "gemm_s": median(lambda gemm: sp.simulate(machine, gemm).cycles, gemms),
@@ -160,11 +174,12 @@ def warm(phase: str, calls: int) -> dict[str, Any]:
         "vector_ops": len(trace) - len(counts),
         "rows": [int(counts["rows"].min()), int(counts["rows"].max())],
         "nests": [int(counts["nests"].min()), int(counts["nests"].max())],
+        "quick_nests": [int(quick.min()), int(quick.max())],
         "gemm_nests": int(count_candidates(machine, alike)["nests"].sum()),
     }
 
 
-MEASURES = {measure.__name__: measure for measure in (first_calls, sweep, unlike, warm)}
+MEASURES = {measure.__name__: measure for measure in (first_calls, sweep, quick_loss, unlike, warm)}
 
 if __name__ == "__main__":
     print(json.dumps(MEASURES[sys.argv[1]](**json.loads(sys.argv[2]))))

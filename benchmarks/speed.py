@@ -40,6 +40,8 @@ def measure(designs: int, allowed_s: float) -> dict[str, Any]:
             found[phase] = {
                 "warm": measured("warm", cache, phase=phase, calls=200),
                 "sweep": measured("sweep", cache, phase=phase, designs=designs, allowed_s=allowed_s),
+                "quick": measured("sweep", cache, phase=phase, designs=designs, allowed_s=allowed_s, effort="quick"),
+                "loss": measured("quick_loss", cache, phase=phase),
                 "unlike": measured("unlike", cache, phase=phase, designs=300),
             }
     return found
@@ -59,6 +61,14 @@ def speeds(found: dict[str, Any]) -> str:
             p["sweep"]["designs"] * p["warm"]["gemms"] / p["sweep"]["seconds"]
         ),
         "candidate mappings covered a second": lambda p: number(p["sweep"]["nests"] / p["sweep"]["seconds"]),
+        "candidate mappings of a GEMM, quick": lambda p: _range(p["warm"]["quick_nests"]),
+        '`sp.sweep(effort="quick")`, all of them': lambda p: (
+            f"{p['quick']['designs']:,} in {duration(p['quick']['seconds'])}"
+        ),
+        "**designs a second, quick**": lambda p: f"**{number(p['quick']['designs'] / p['quick']['seconds'])}**",
+        "... slower mappings found: median, p90, worst": lambda p: " / ".join(
+            f"{p['loss'][name]:.2g} %" for name in ("p50", "p90", "p100")
+        ),
         "peak memory of that process": lambda p: f"{p['sweep']['peak_mib']:.0f} MiB",
         "... before the sweep": lambda p: f"{p['sweep']['base_mib']:.0f} MiB",
         "designs a second, no two of one geometry": lambda p: number(p["unlike"]["designs"] / p["unlike"]["seconds"]),

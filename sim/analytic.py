@@ -57,6 +57,7 @@ _SEARCHED = np.array(
 """Columns of an op that its mappings depend on, residency apart."""
 _POOL = 256  # inner mappings that a table has room for before it grows
 _CHUNK_VALUES = 40_000  # designs x ops that one task keeps mappings of
+_TASKS = 8  # tasks a thread should have, so that all end at about the same time
 
 _cycles_per_vector = numba.njit(precision.cycles_per_vector)
 _brick_bits = numba.njit(precision.brick_bits)
@@ -255,6 +256,12 @@ def objective_code(objective: str) -> int:
     return OBJECTIVES[objective]
 
 
+def _together(designs: int, ops: int) -> int:
+    """Most designs of one task: those of one geometry share tables, but every thread should have several tasks."""
+    even = designs // (_TASKS * numba.get_num_threads())
+    return max(1, min(max(even, 64), _CHUNK_VALUES // ops))
+
+
 def effort_code(effort: str) -> int:
     """Integer code of an effort; :class:`InputError` names the nearest right one."""
     if effort not in EFFORTS:
@@ -289,7 +296,7 @@ def run(
     keys = [matrix[:, GEOMETRY], sparse.config[:, None]]
     if len(selection) > 1:
         keys.append(selection)
-    order, starts = group(keys, max(1, min(256, _CHUNK_VALUES // selection.shape[1])))
+    order, starts = group(keys, _together(size, selection.shape[1]))
     fixed = mappings.table(designs, trace) if mappings is not None else _free(len(trace))
     totals, failed, over = np.zeros((size, N_COLUMNS)), np.full(size, -1, dtype=np.int64), np.zeros((size, 2))
     _run_many(

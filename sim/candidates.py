@@ -251,7 +251,7 @@ def build(d, o, s, slow, effort):
     sizes_m, sizes_n, sizes_k = np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER), np.empty(LARGEST_LADDER)
     grain_m, grain_n, grain_k = grains(d, s)
     count_m = ladder(m, max(SMALLEST_STREAM_TILE, grain_m), grain_m, FULL, sizes_m)
-    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, effort, sizes_n)
+    count_n = ladder(n, max(SMALLEST_TILE, grain_n), grain_n, FULL, sizes_n)
     count_k = ladder(k, max(SMALLEST_TILE, grain_k), grain_k, effort, sizes_k)
     ways = np.ones((4, 3))
     many = splits(d, o, ways)

@@ -27,8 +27,8 @@ OUTSIDE = (1, 0, 2)
 
 QUICK, FULL, EXHAUSTIVE = range(3)
 EFFORTS = {"quick": QUICK, "full": FULL, "exhaustive": EXHAUSTIVE}
-"""How mappings are searched: quick has every other tile size of N and K and inner cuts by 4 and 16 only; full has all
-sizes, leaving out what bounds prove to be no better; exhaustive evaluates those too, to check the bounds."""
+"""How mappings are searched: quick has every other tile size of K and no inner cuts by 8; full has all sizes, leaving
+out what bounds prove to be no better; exhaustive evaluates those too, to check the bounds."""
 
 LARGEST_LADDER = 40
 GRAIN = 16  # systolic tiles are cut in multiples of this, so that common array sizes fill
@@ -63,7 +63,7 @@ def _coarser() -> np.ndarray:
 
 
 COARSER = _coarser()
-QUICK_CUTS = np.isin(CUTS[:, :3], (1.0, 4.0, 16.0)).all(axis=1)
+QUICK_CUTS = (CUTS[:, :3] != 8.0).all(axis=1)
 
 
 @numba.njit(cache=True)

@@ -223,17 +223,17 @@ def _least_score(d, price, base, objective, b, i, state, cycles):
 
 
 @numba.njit(cache=True)
-def _closer_bound(rates, b, busy, r, i, state):
+def _closer_bound(rates, b, busy, rows, i, state):
     """Cycles of a row at the least, with everything but its inner mapping as it is: the closed form on the least that
     the array and the levels can take."""
     bus = rates[0]
     with_in = 0.0 if state & 1 else 1.0
     with_out = 0.0 if state > 1 else 1.0
-    tiles, reused, reuse = r[R_TILES], int(r[R_REUSED]), r[R_REUSE]
+    tiles, reused, reuse = rows[i, R_TILES], int(rows[i, R_REUSED]), rows[i, R_REUSE]
     store = (b[B_STORE, i] + with_out * b[B_STORE_OUT, i]) * tiles * bus
     load = (b[B_FIXED, i] - b[B_STORE, i] * tiles + with_in * b[B_IN, i]) * bus
     ends = (b[B_ENDS, i] + with_in * b[B_END_IN, i] + with_out * b[B_END_OUT, i]) * bus
-    stationary = r[R_WEIGHTS] / r[R_WEIGHT_EFF] * bus
+    stationary = rows[i, R_WEIGHTS] / rows[i, R_WEIGHT_EFF] * bus
     drain = b[B_DRAIN, i]
     cycles = load + busy[i] + store + tiles * max(drain, 0.0) + min(drain, 0.0)  # each tile after the other
     if b[B_ALONE + state, i] == 0.0:
@@ -389,7 +389,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
                 mark = np.inf if effort == EXHAUSTIVE else best[state, M_SCORE]
                 for i in range(count):
                     if score[i] <= mark and score[i] < np.inf and i != at:
-                        cycles = _closer_bound(rates, bounds, busy, rows[i], i, state)
+                        cycles = _closer_bound(rates, bounds, busy, rows, i, state)
                         if objective == LATENCY and cycles > mark:
                             continue
                         score[i] = _least_score(d, price, base, objective, bounds, i, state, cycles)
