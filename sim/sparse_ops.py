@@ -99,7 +99,7 @@ def configuration(designs: Designs) -> dict[str, float]:
 
 def lane_settings(c: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What :func:`sim.sparsity.lanes.walk` is asked for, and for walks that tiles cut (None: the same): lanes without
-    barriers meet at the cuts, and FIFOs are taken as drained there."""
+    barriers meet at the cuts, and FIFOs drain there: such a walk without FIFO and :func:`drained` bound its cycles."""
     depth: int | str = "full" if c["sparsity.barrier_depth"] == FULL_DEPTH else int(c["sparsity.barrier_depth"])
     fifo = int(c["sparsity.fifo_depth"])
     settings = {
@@ -114,6 +114,16 @@ def lane_settings(c: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any] |
     if depth != "full" and not fifo:
         return settings, None
     return settings, settings | {"barrier_depth": CUT_DEPTH if depth == "full" else depth, "fifo_depth": 0}
+
+
+def drained(settings: dict[str, Any], owners: NDArray[np.float64], positions: Any) -> NDArray[np.float64]:
+    """Cycles that a pass cut anywhere may take beyond one without FIFO: a cycle more to start each lane group, and
+    with a FIFO of one tile, which takes its next one two cycles after the last, one more a tile."""
+    if not settings["fifo_depth"]:
+        return np.zeros_like(owners)
+    depth = CUT_DEPTH if settings["barrier_depth"] == "full" else settings["barrier_depth"]
+    tiles = np.ceil(positions / depth) if settings["fifo_depth"] == 1 else 0.0
+    return np.ceil(owners / settings["lanes"]) * (1.0 + tiles)
 
 
 def storage(c: dict[str, float]) -> Format:
@@ -156,17 +166,20 @@ def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) ->
     out[:, S_RESTART] = 2.0 if fifo else 1.0
     out[:, S_GRAIN] = CUT_DEPTH if depth == "full" else depth
     out[:, S_PASS] = groups * (positions + out[:, S_RESTART])
-    out[:, S_CUT_PASS] = groups * (positions + 1.0)
+    more = drained(settings, owners, positions)
+    out[:, S_CUT_PASS] = groups * (positions + 1.0) + more
     if settings["stealing"] == "group":
         for i, (owned, walk) in enumerate(zip(owners.astype(int), positions.astype(int), strict=True)):
             out[i, S_PASS] = _dense_pass(owned, walk, settings)
-            out[i, S_CUT_PASS] = out[i, S_PASS] if cut is None else _dense_pass(owned, walk, cut)
+            out[i, S_CUT_PASS] = out[i, S_PASS] if cut is None else _dense_pass(owned, walk, cut) + more[i]
     labels = np.full(len(trace), "dense", dtype=object)
     rows = np.flatnonzero(ops["profile"].to_numpy() >= 0)
     if not len(rows):
         return labels
     out[rows, S_PASS], label = _one_pass(trace, rows, settings, owners[rows])
-    out[rows, S_CUT_PASS] = out[rows, S_PASS] if cut is None else _one_pass(trace, rows, cut, owners[rows])[0]
+    out[rows, S_CUT_PASS] = (
+        out[rows, S_PASS] if cut is None else _one_pass(trace, rows, cut, owners[rows])[0] + more[rows]
+    )
     labels[rows] = label
     if settings["assignment"] in REORDERING:  # the compiler's permutation comes with the weights
         index_bytes = owners[rows] * np.ceil(np.log2(np.maximum(owners[rows], 2.0))) / 8.0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.memory.traffic import S_CUT_PASS, S_NONZEROS, S_PASS, S_RESTART
-from sim.sparse_ops import lane_settings
+from sim.sparse_ops import drained, lane_settings
 from sim.sparsity import lanes
 from sim.tiles import G_CUT_PASS, G_NONZEROS, G_PASS
 from sim.trace import Trace
@@ -33,11 +33,16 @@ def tile_weights(
         found[..., G_NONZEROS] = np.add.reduceat(np.add.reduceat(mask, starts_n, axis=0, dtype=np.int64), starts_k, 1)
         if is_lanes:
             settings, cut = lane_settings(configuration)
+            output = settings["orientation"] == "output"
             for i, row in enumerate(starts_n):
                 for j, column in enumerate(starts_k):
                     part = mask[row : row + tile_n, column : column + tile_k]
                     found[i, j, G_PASS] = lanes.walk(part, **settings)
-                    found[i, j, G_CUT_PASS] = found[i, j, G_PASS] if cut is None else lanes.walk(part, **cut)
+                    found[i, j, G_CUT_PASS] = found[i, j, G_PASS]
+                    if cut is not None:
+                        owners, positions = part.shape if output else part.shape[::-1]
+                        more = drained(settings, np.array(float(owners)), positions)
+                        found[i, j, G_CUT_PASS] = lanes.walk(part, **cut) + more
         return found
     sizes_n, sizes_k = np.minimum(tile_n, n - starts_n), np.minimum(tile_k, k - starts_k)
     area = np.outer(sizes_n / n, sizes_k / k)
@@ -54,7 +59,7 @@ def tile_weights(
         own = np.ceil((sizes_n[:, None] if output else sizes_k[None, :]) / configuration["lanes"])
         for column, total, start in (
             (G_PASS, sparse[S_PASS], sparse[S_RESTART]),
-            (G_CUT_PASS, sparse[S_CUT_PASS], 1.0),
+            (G_CUT_PASS, sparse[S_CUT_PASS], sparse[S_RESTART]),
         ):
             found[..., column] = max(total - start * groups, 0.0) * share + start * own
     return found

@@ -84,9 +84,9 @@ def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, slow, til
     input passes, partial-sum write passes).
 
     ``pass_cycles``: one pass with every walk uncut, ``restart`` cycles of it a lane group's start. Cutting the walked
-    dimension (at barriers, see ``sim.search``) drains the FIFO at every cut: ``cut_cycles``, a pass without FIFO,
-    bounds
-    that from above and is exact where there is no FIFO. Input lanes add into every output once per lane group.
+    dimension (at barriers, see ``sim.search``) drains the FIFO at every cut: ``cut_cycles``
+    (:func:`sim.sparse_ops.drained`) bounds that from above and is exact where there is no FIFO. Input lanes add into
+    every output once per lane group.
     """
     lanes, vectors = d[D_ROWS], d[D_COLS]
     trips_n, trips_k = np.ceil(n / tile_n), np.ceil(k / tile_k)
@@ -98,10 +98,10 @@ def lanes_work(d, m, n, k, nonzeros, pass_cycles, cut_cycles, restart, slow, til
     else:
         owned, lane_groups, walks = k, _pieces(k, tile_k, lanes), trips_n
         input_passes, output_passes = trips_n, lane_groups
-    one_pass, start = (cut_cycles, 1.0) if walks > 1.0 else (pass_cycles, restart)
+    one_pass = cut_cycles if walks > 1.0 else pass_cycles
     groups = np.ceil(owned / lanes)
     restarts = (lane_groups - groups) + groups * (walks - 1.0)
-    cycles = passes * (one_pass + start * restarts)
-    balanced = passes * max(0.0, one_pass - start * groups)
+    cycles = passes * (one_pass + restart * restarts)
+    balanced = passes * max(0.0, one_pass - restart * groups)
     edge = min(balanced, passes * nonzeros / lanes * (groups * lanes / owned))
     return cycles, edge, balanced, vector_groups, input_passes, output_passes

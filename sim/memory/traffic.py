@@ -291,14 +291,14 @@ def rooms(d, o, s, nest, out):
 @numba.njit(cache=True)
 def run_efficiency(d, run_bytes):
     """(achieved over peak bandwidth, how much of it a third of writes costs) for runs of ``run_bytes`` contiguous
-    bytes, linear in log2(run) (:func:`sim.memory.dram.efficiency_table`)."""
+    bytes. Between the lengths of :func:`sim.memory.dram.efficiency_table`, powers of two, the time of a run is linear
+    in its length (something fixed and something a byte), so a longer run never takes less."""
     at = min(max(np.log2(max(run_bytes, 1.0)) - _FIRST_RUN, 0.0), _RUNS - 1.0)
-    low = int(at)
-    part = at - low
-    high = min(low + 1, _RUNS - 1)
-    base = D_EFFICIENCY
-    reads = d[base + 2 * low] * (1.0 - part) + d[base + 2 * high] * part
-    mixed = d[base + 2 * low + 1] * (1.0 - part) + d[base + 2 * high + 1] * part
+    low = min(int(at), _RUNS - 2)
+    part = min(max(run_bytes * 2.0 ** -(_FIRST_RUN + low) - 1.0, 0.0), 1.0)
+    short, long = D_EFFICIENCY + 2 * low, D_EFFICIENCY + 2 * low + 2
+    reads = (1.0 + part) / ((1.0 - part) / d[short] + 2.0 * part / d[long])
+    mixed = (1.0 + part) / ((1.0 - part) / d[short + 1] + 2.0 * part / d[long + 1])
     return reads, reads - mixed
 
 

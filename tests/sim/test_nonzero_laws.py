@@ -3,9 +3,6 @@
 Random machines of both kinds of array, every storage format that a machine may name, every orientation, barrier depth
 and FIFO; masks A, a subset of B. With one mapping for both, every count is B's at least. Where each mask has the
 mapping that is best for it, so is the count that was minimised. A few examples run by default, hundreds if slow.
-
-Cycles and energy are compared where DRAM is fast: its efficiency between the run lengths of its table is not the law's
-(:func:`test_a_longer_run_takes_no_less_time`). Bytes are compared everywhere.
 """
 
 from dataclasses import dataclass
@@ -80,20 +77,15 @@ def sparse_machines(draw, kinds=("systolic", "lanes")) -> Accelerator:
     return machine.override({f"sparsity.{field}": value for field, value in options.items()})
 
 
-FAST = {"dram.bandwidth_gb_per_s": 1e6, "dma.in_flight_kib": None}
-
-
-def counts(report, only_bytes):
+def counts(report):
     """What a mask may not lower."""
     moved = {c: float(report.table[c].sum()) for c in report.table if c.endswith("_bytes")}
-    if only_bytes:
-        return moved
     return {"cycles": float(report.table["cycles"].sum()), "energy": report.energy_pj} | moved
 
 
 def no_fewer(more, fewer):
-    """``more`` is at least ``fewer``, but for what fast DRAM takes."""
-    assert fewer <= more * (1 + 1e-6) + 1e-6, f"{fewer} with fewer nonzeros, {more} with more"
+    """``more`` is at least ``fewer``."""
+    assert fewer <= more * (1 + 1e-9) + 1e-9, f"{fewer} with fewer nonzeros, {more} with more"
 
 
 def reports(machine, masks, engine="analytic", **more):
@@ -119,14 +111,13 @@ def one_level(name, kind):
     return Accelerator.model_validate(raw)
 
 
-@law(sparse_machines(), nested(), engines, st.booleans(), quick=12, many=500)
-def test_more_nonzeros_cost_more_under_one_mapping(machine, masks, engine, fast):
+@law(sparse_machines(), nested(), engines, quick=12, many=500)
+def test_more_nonzeros_cost_more_under_one_mapping(machine, masks, engine):
     """Of the fuller mask, whose tiles are the larger ones."""
-    machine = machine.override(FAST) if fast else machine
     reports(machine, masks)
     detail = analytic.run_detailed(Designs.from_machines([machine]), masks.trace(masks.more), "latency")
     fixed = as_fixed(detail.mappings[0], len(machine.tiers))
-    fewer, more = (counts(found, not fast) for found in reports(machine, masks, engine, mapping=fixed))
+    fewer, more = (counts(found) for found in reports(machine, masks, engine, mapping=fixed))
     for name in fewer:
         no_fewer(more[name], fewer[name])
 
@@ -134,7 +125,6 @@ def test_more_nonzeros_cost_more_under_one_mapping(machine, masks, engine, fast)
 @law(sparse_machines(), nested(), st.sampled_from(["latency", "energy", "traffic"]), quick=12, many=500)
 def test_more_nonzeros_cost_more_under_the_best_mapping_of_each(machine, masks, objective):
     """The count that the search minimises; energy without DRAM latency, which the search leaves out."""
-    machine = machine if objective == "traffic" else machine.override(FAST)
     fewer, more = reports(machine, masks, objective=objective)
     if objective == "latency":
         no_fewer(more.table["cycles"].sum(), fewer.table["cycles"].sum())
@@ -149,9 +139,6 @@ def test_more_nonzeros_cost_more_under_the_best_mapping_of_each(machine, masks, 
         no_fewer(*decided)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="efficiency is linear in log2(run): between table points longer runs are quicker"
-)
 @pytest.mark.parametrize("standard", ["hbm2", "lpddr4_3200"])
 def test_a_longer_run_takes_no_less_time(standard):
     """Time of one run of weights, byte by byte: run / (peak x efficiency)."""

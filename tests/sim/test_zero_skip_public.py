@@ -110,14 +110,11 @@ def test_own_rows_are_exact(count):
 
 @pytest.mark.slow
 def test_own_rows_are_exact_as_the_search_tiles_them():
-    """A FIFO of two tiles or more, or none: the search has nothing to gain from a cut."""
+    """The search has nothing to gain from a cut."""
     rows, masks = table("own_zero_skip_cycles.csv", own_masks)
-    assert not wrong_rows(rows[~lanes_may_wait(rows) & (rows["fifo_depth"] != 1)], masks)
+    assert not wrong_rows(rows[~lanes_may_wait(rows)], masks)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cuts drain the FIFO, and a walk without FIFO prices them: too little at depth 1"
-)
 def test_a_cut_does_not_take_the_fifo_away():
     """Empty tiles behind a FIFO of one tile take two cycles each, however the walk is cut."""
     empty = np.zeros((4, 160), dtype=bool)
