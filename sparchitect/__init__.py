@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sim.parallel.network import Chips
     from sim.report import Report
     from sim.simulate import evaluate, simulate
+    from sim.sparsity.reorder.transform import reorder
     from sim.spec import Accelerator
     from sim.trace import Op, Sparsity, Trace, gemm
     from workloads.llm import llm
@@ -49,6 +50,7 @@ _HOME = {
     "llm": "workloads.llm",
     "load_trace": "workloads.traces",
     "reduction": "sim.operations",
+    "reorder": "sim.sparsity.reorder.transform",
     "sequence": "sim.operations",
     "simulate": "sim.simulate",
     "simulate_chips": "sim.parallel.chips",
@@ -76,6 +78,7 @@ __all__ = [
     "llm",
     "load_trace",
     "reduction",
+    "reorder",
     "sequence",
     "simulate",
     "simulate_chips",

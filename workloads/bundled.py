@@ -56,6 +56,7 @@ def profile_tables(model: str) -> ProfileTables:
     return ProfileTables(tuple(ProfileTable.load(folder / f"{variant}.npz") for variant in MATRIX_VARIANTS))
 
 
+@lru_cache(maxsize=32)
 def counts(model: str, variant: str) -> list[Counts]:
     """Row and column counts of a variant's masks, in the order of its profiles."""
     path = _DATA / model / "counts" / f"{variant}.npz"

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sim.trace import Trace
-from workloads.bundled import matrix_columns, profile_tables
+from workloads.bundled import counts, matrix_columns, profile_tables
 from workloads.checkpoint import MATRIX_TYPES
 from workloads.llm import llm
 from workloads.pruning.select import removed_count
@@ -26,11 +26,12 @@ from workloads.zoo import config
 @dataclass
 class Codesign:
     """``trace``: rows of all variants. ``rows`` [slots, variants]: which row a slot uses under a variant of the matrix
-    type that decides it, ``decider`` [slots] (position in MATRIX_TYPES)."""
+    type that decides it, ``decider`` [slots] (position in MATRIX_TYPES); ``model``: whose profiles they are."""
 
     trace: Trace
     rows: NDArray[np.int64]
     decider: NDArray[np.int64]
+    model: str
 
     @classmethod
     def bundled(cls, model: str, **phase: Any) -> Codesign:
@@ -64,7 +65,7 @@ class Codesign:
             rows[order, VARIANTS.index(variant)] = sum(map(len, tables)) + np.arange(len(order))
             tables.append(pruned)
         ops = pd.concat(tables, ignore_index=True)
-        return cls(Trace(ops, profiles.all(), dict(dense.meta)), rows, decider)
+        return cls(Trace(ops, profiles.all(), dict(dense.meta)), rows, decider, model)
 
     def select(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
         """[designs, 7] variant codes (:meth:`Recipe.codes`) -> [designs, slots] rows of the trace, in execution
@@ -76,8 +77,12 @@ class Codesign:
         """The plain trace of one recipe."""
         chosen = self.select(np.array([recipe.codes()]))[0]
         ops = self.trace.ops.iloc[chosen].reset_index(drop=True)
-        used = ops["profile"].to_numpy(dtype=np.int64)
+        used = ops["profile"].to_numpy(dtype=np.int64, copy=True)
         kept = np.flatnonzero(used >= 0)
         profiles = self.trace.profiles.take(used[kept]) if len(kept) else None
         ops.loc[kept, "profile"] = np.arange(len(kept))
-        return Trace(ops, profiles, {**self.trace.meta, "name": name or recipe.key, "recipe": recipe.key})
+        meta = {**self.trace.meta, "name": name or recipe.key, "recipe": recipe.key}
+        each = len(MATRIX_TYPES) * config(self.model).layers
+        names = list(MATRIX_VARIANTS)
+        known = [counts(self.model, names[p // each])[p % each] for p in used[kept]]
+        return Trace(ops, profiles, meta, known or None)

@@ -84,3 +84,14 @@ def test_bundled_traces_carry_their_masks_quality():
     assert pruned.meta["perplexity"] > dense.meta["perplexity"] == pytest.approx(12.187, abs=0.001)
     narrow = load_trace("smollm2_135m_ffn_channels_30")
     assert narrow.macs < load_trace("smollm2_135m_dense").macs
+
+
+@pytest.mark.parametrize("name", ["smollm2_135m_wanda_50", "smollm2_135m_sparsegpt_2_4_decode"])
+def test_bundled_traces_bring_their_counts(name):
+    """Lane designs off the profile grid are estimated from them."""
+    trace = load_trace(name)
+    ops = trace.ops[trace.ops["profile"] >= 0].sort_values("profile")
+    assert len(trace.counts) == len(ops) == 210
+    for found, n, k, nonzeros in zip(trace.counts, ops["n"], ops["k"], ops["nonzeros"], strict=True):
+        assert (len(found.rows), len(found.columns)) == (n, k)
+        assert found.rows.sum() == found.columns.sum() == nonzeros
