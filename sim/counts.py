@@ -27,8 +27,9 @@ CAUSES = (
 """Causes of a cycle; every cycle of an op has exactly one, so they sum to the op's cycles."""
 
 ACTIONS = (
-    "macs",  # multiply-accumulates performed (zeros included where the machine does not skip them)
+    "macs",  # multiply-accumulates performed (zeros included where the machine neither skips nor gates them)
     "mac_cycles",  # PE-cycles that MACs take at the op's bits: one each where PEs have a fixed width
+    "gated_mac_cycles",  # PE-cycles of MACs that a zero operand gates: they pass, but nothing switches
     "idle_pe_cycles",  # PE-cycles without a MAC
     "front_end_ops",  # nonzeros picked by the zero-skipping front end (priority encoder + FIFO), one per lane pop
     "scatter_ops",  # partial sums sent through the input-lane crossbar into shared accumulators

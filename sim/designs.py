@@ -29,6 +29,8 @@ FORMATS = {name: i for i, name in enumerate(formats.FORMATS)}
 ORIENTATIONS = {"output": 0, "input": 1}
 ASSIGNMENTS = {name: i for i, name in enumerate(lane_order.ALL)}
 STEALING = {name: i for i, name in enumerate(stealing.STEALING)}
+GATINGS = {"none": 0, "weights": 1, "inputs": 2, "both": 3}
+"""Bit 0: a zero weight gates a PE, bit 1: a zero input does."""
 OBJECTIVES = {"latency": 0, "energy": 1, "edp": 2, "traffic": 3}
 SPLITS = {"any": 0, "m": 1, "n": 2, "k": 3}
 CONFLICTS = {"none": 0, "random": 1}
@@ -44,6 +46,7 @@ _CODES: dict[str, Mapping[str, int]] = {
     "sparsity.orientation": ORIENTATIONS,
     "sparsity.assignment": ASSIGNMENTS,
     "sparsity.stealing": STEALING,
+    "sparsity.gating": GATINGS,
 }
 _SCALARS = (
     "technology.node_nm",

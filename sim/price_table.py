@@ -12,6 +12,7 @@ from sim.search import (
     P_CYCLE,
     P_DRAM,
     P_FRONT,
+    P_GATED,
     P_LEVEL,
     P_MAC,
     P_MAC_CYCLE,
@@ -35,6 +36,7 @@ def price_table(designs: Designs) -> NDArray[np.float64]:
     out[:, P_DRAM] = found["dram_read_bytes"]
     out[:, P_NETWORK] = found["network_bytes"]
     out[:, P_MAC], out[:, P_MAC_CYCLE] = found["macs"], found["mac_cycles"] - found["idle_pe_cycles"]
+    out[:, P_GATED] = found["gated_mac_cycles"] - found["idle_pe_cycles"]
     out[:, P_FRONT], out[:, P_SCATTER] = found["front_end_ops"], found["scatter_ops"]
     out[:, P_VECTOR], out[:, P_SPECIAL] = found["vector_ops"], found["special_function_ops"]
     for slot in range(len(designs.levels)):

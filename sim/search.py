@@ -83,6 +83,7 @@ from sim.memory.traffic import (
     ENTRY_COLUMNS,
     INPUTS,
     OUTPUTS,
+    S_EFFECTUAL,
     S_NONZEROS,
     S_PACKED_K,
 )
@@ -95,8 +96,9 @@ LATENCY, ENERGY, EDP, TRAFFIC = range(4)
 TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes: breaks ties only
 
 # Prices of a design: pJ a cycle that passes (idle PEs, leakage, background), a byte of DRAM, of the network, of levels
-# pJ of a MAC, of its cycle beyond an idle one, a zero-skipping pop, a scattered sum, vector and special operations
-P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = range(10)
+# pJ of a MAC, of its cycle beyond an idle one, of a gated one's, a zero-skipping pop, a scattered sum, vector and
+# special operations
+P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = range(11)
 PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 
 # A chosen mapping
@@ -252,7 +254,8 @@ def macs_of(d, o, s):
 def base_energy(d, o, s, slow, price):
     """pJ of what no mapping changes: MACs, and sums scattered by input lanes."""
     macs = macs_of(d, o, s)
-    total = macs * (price[P_MAC] + slow * price[P_MAC_CYCLE])
+    done = s[S_EFFECTUAL]
+    total = macs * (done * (price[P_MAC] + slow * price[P_MAC_CYCLE]) + (1.0 - done) * slow * price[P_GATED])
     if d[D_KIND] == 1.0 and d[D_ORIENTATION] == 1.0:
         total += macs * price[P_SCATTER]
     return total

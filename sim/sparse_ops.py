@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, STEALING, Designs
+from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, GATINGS, KINDS, ORIENTATIONS, STEALING, Designs
 from sim.groups import codes
 from sim.memo import once
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
+    S_EFFECTUAL,
     S_GRAIN,
     S_NONZEROS,
     S_PACKED_K,
@@ -46,6 +47,7 @@ _CONFIG = (
     "sparsity.fifo_depth",
     "sparsity.assignment",
     "sparsity.stealing",
+    "sparsity.gating",
     "sparsity.empty_tile_cycles",
 )
 _NAMES = {
@@ -141,6 +143,7 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_GRAIN] = weights.grain
     scales = ops["weight_scale_bytes"].to_numpy(dtype=np.float64)
     out[:, S_NONZEROS] = nonzeros
+    out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, ops["n"].to_numpy(dtype=np.float64) * weights.packed_k)
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = (stored + scales) * fetched
     out[:, S_ROOM_BYTES] = room + scales
@@ -153,6 +156,20 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
 
 
 CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet at the cuts
+
+
+def _effectual(
+    c: dict[str, float], trace: Trace, nonzeros: NDArray[np.float64], walked: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[ops] share of the MACs that an array performs whose operands do not gate it, zeros of weights and inputs taken
+    as independent. ``walked`` [ops]: stationary elements that a systolic array multiplies; lanes skip zero weights."""
+    gating = int(c["sparsity.gating"])
+    share = np.ones(len(trace))
+    if gating & GATINGS["weights"] and c["array.kind"] != KINDS["lanes"]:
+        share = np.minimum(nonzeros / np.maximum(walked, 1.0), 1.0)
+    if gating & GATINGS["inputs"]:
+        share = share * trace.ops["input_density"].to_numpy(dtype=np.float64)
+    return share
 
 
 def _lane_cycles(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:

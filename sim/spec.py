@@ -89,7 +89,7 @@ class Sparsity(_Part):
     input features), ``barrier_depth`` (positions between barriers, or "full"), ``fifo_depth`` (tiles a lane may run
     ahead, 0 = barrier), ``assignment`` of features to lanes (:mod:`sim.sparsity.lane_order`), ``stealing`` (lanes of a
     group share the work between two barriers: :mod:`sim.sparsity.stealing`), ``empty_tile_cycles`` (cycles an all-zero
-    tile costs).
+    tile costs). ``gating``: operands whose zero keeps a PE still for the MAC's cycles; saves energy, not time.
     """
 
     format: str = "dense"
@@ -105,6 +105,7 @@ class Sparsity(_Part):
     assignment: Literal["contiguous", "interleaved", "sorted", "balanced"] = "contiguous"
     stealing: Literal["none", "group"] = "none"
     empty_tile_cycles: Literal[0, 1] = 1
+    gating: Literal["none", "weights", "inputs", "both"] = "none"
 
     @field_validator("n_of_m")
     @classmethod

@@ -93,7 +93,8 @@ def run_detailed(designs: Designs, trace: Trace, detail: Detail, dma: Dma) -> Ti
             _set_causes(out[i], row, repeats)
             events.append(Events(name, "gemm", clock, found.times))
         elements = d[D_ROWS] * d[D_COLS] * d[D_COUNT]
-        out[i, INDEX["idle_pe_cycles"]] = max(0.0, out[i, 0] * elements - out[i, INDEX["mac_cycles"]])
+        working = out[i, INDEX["mac_cycles"]] + out[i, INDEX["gated_mac_cycles"]]
+        out[i, INDEX["idle_pe_cycles"]] = max(0.0, out[i, 0] * elements - working)
         clock += out[i, 0]
     return Timeline(out, events)
 

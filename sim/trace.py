@@ -59,15 +59,16 @@ NUMBERS: dict[str, float] = {
     "live_in_bytes": 0,  # all activations alive while the op's input waits, and after its output exists
     "live_out_bytes": 0,
     "repeats": 1,
+    "input_density": 1,  # share of inputs that are not zero at run time
     "weight_scale_bytes": 0,  # scales and zero points of a quantised stationary operand, one batch item
 }
 """Numeric columns of the op table and their defaults; bytes are of 8 bits."""
 
-LATER = ("input_elements", "weight_scale_bytes")
+LATER = ("input_elements", "input_density", "weight_scale_bytes")
 """Columns that the first files of this version lack; they take their defaults."""
 
 TEXTS = ("name", "kind", "matrix_type", "weight_source", "sparsity_label")
-_AFTER_KIND = ("weight_scale_bytes",)  # columns that no kernel reads: :mod:`sim.sparse_ops` folds them into bytes
+_AFTER_KIND = ("input_density", "weight_scale_bytes")  # columns that no kernel reads but :mod:`sim.sparse_ops` folds in
 _ORDER = [*(name for name in NUMBERS if name not in _AFTER_KIND), "kind", *_AFTER_KIND]
 _POSITION = {name: i for i, name in enumerate(_ORDER)}
 
@@ -311,12 +312,14 @@ def gemm(
     weight_bits: int | None = None,
     group: int | None = None,
     scale_bits: int = 16,
+    input_density: float = 1.0,
 ) -> Trace:
     """A one-op trace. ``sparsity``: a mask (out x in), a density, "n:m", or a :class:`Sparsity`; default dense.
 
     ``bits``: of activations and outputs, and of weights where ``weight_bits`` does not say otherwise; 1 to 16 (an array
     of fixed width takes no more than its own). ``group``: inputs of an output feature that share a scale (and zero
     point) of ``scale_bits``, stored with the weights: 4-bit weights in groups of 128 are 4.125 bits a weight.
+    ``input_density``: share of inputs that are not zero at run time, which arrays may gate (``sparsity.gating``).
 
     Raises:
         InputError: a size, width or group out of range.
@@ -334,6 +337,8 @@ def gemm(
     for label, value in (("m", m), ("k", k), ("n", n), ("batch", batch), ("group", group), ("scale_bits", scale_bits)):
         if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
             raise InputError(f"{label} must be an integer >= 1, got {value}")
+    if not 0 <= input_density <= 1:
+        raise InputError(f"input_density must be between 0 and 1, got {input_density}")
     numbers = {
         "m": m,
         "n": n,
@@ -344,6 +349,7 @@ def gemm(
         "output_bits": bits,
         "live_in_bytes": batch * m * k * bits / 8,
         "live_out_bytes": batch * m * n * bits / 8,
+        "input_density": input_density,
         "weight_scale_bytes": n * -(-k // group) * scale_bits / 8 if group else 0.0,
     }
     op = Op(f"gemm_{m}x{n}x{k}", sparsity=sparsity, numbers=numbers)

@@ -27,7 +27,18 @@ from numpy.typing import NDArray
 from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import transport, units
 from sim.cost.technology import Floats, constant, node, sram
-from sim.designs import ASSIGNMENTS, DATAFLOWS, FORMATS, FULL_DEPTH, KINDS, ORIENTATIONS, OVERLAPS, STEALING, Designs
+from sim.designs import (
+    ASSIGNMENTS,
+    DATAFLOWS,
+    FORMATS,
+    FULL_DEPTH,
+    GATINGS,
+    KINDS,
+    ORIENTATIONS,
+    OVERLAPS,
+    STEALING,
+    Designs,
+)
 from sim.groups import codes
 from sim.memo import once
 from sim.sparsity.lane_order import REORDERING
@@ -88,7 +99,16 @@ def pe_um2(designs: Designs) -> Floats:
     )
     systolic = systolic + units.structured_extra(is_os, designs["sparsity.m"], designs["array.activation_bits"])
     systolic = systolic + chase * units.registers(constant("single_buffer_control_bits"))
-    return np.where(is_lanes(designs), units.lane_pe(mac, accumulator), systolic)
+    detectors = np.where(gating_bits(designs) > 0, units.adder(np.maximum(gating_bits(designs), 1.0)), 0.0)
+    return np.where(is_lanes(designs), units.lane_pe(mac, accumulator), systolic) + detectors
+
+
+def gating_bits(designs: Designs) -> Floats:
+    """Bits of the operands that a PE compares with zero, to be gated by them; a comparator has an adder's area
+    (assumed, as in :mod:`sim.cost.decoder`)."""
+    gating = designs["sparsity.gating"].astype(np.int64)
+    weights = np.where(gating & GATINGS["weights"], designs["array.weight_bits"], 0.0)
+    return weights + np.where(gating & GATINGS["inputs"], designs["array.activation_bits"], 0.0)
 
 
 def register_bits(designs: Designs) -> tuple[Floats, Floats, Floats]:

@@ -21,6 +21,7 @@ from sim.cost import units
 from sim.cost.area import (
     area,
     crossbar_um2,
+    gating_bits,
     is_lanes,
     is_output,
     macro,
@@ -59,12 +60,14 @@ def components(levels: Sequence[str]) -> tuple[str, ...]:
 @once
 def prices(designs: Designs) -> dict[str, Floats]:
     """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
-    busy = pe_cycle_pj(designs)
+    busy, seen = pe_cycle_pj(designs), detect_pj(designs)
+    idle = constant("idle_pe_fraction") * busy
     fp16 = _estimate(designs, np.full(len(designs), units.fp16_mac()))
     found = {
         "macs": mac_pj(designs) + select_pj(designs),
-        "mac_cycles": busy,
-        "idle_pe_cycles": constant("idle_pe_fraction") * busy,
+        "mac_cycles": busy + seen,
+        "gated_mac_cycles": idle + seen,
+        "idle_pe_cycles": idle,
         "front_end_ops": front_end_pj(designs),
         "scatter_ops": scatter_pj(designs),
         "vector_ops": fp16,
@@ -105,7 +108,7 @@ def energy(
 
     selecting = np.asarray(counts.get("macs", 0.0)) * per_design(select_pj(designs))
     found = {
-        "array": total("macs", "mac_cycles") - selecting,
+        "array": total("macs", "mac_cycles", "gated_mac_cycles") - selecting,
         "idle": total("idle_pe_cycles"),
         "front_end": total("front_end_ops") + selecting,
         "scatter": total("scatter_ops"),
@@ -147,6 +150,11 @@ def pe_cycle_pj(designs: Designs) -> Floats:
     weight_moves, activation_moves = moving(designs)
     every_cycle = activation_moves & (arithmetic != SERIAL_WEIGHTS)
     return multiply + add + register_pj(designs, accumulator + weight * weight_moves + activation * every_cycle)
+
+
+def detect_pj(designs: Designs) -> Floats:
+    """Finding the zeros that gate a PE, a cycle: a comparator as wide as each operand that may."""
+    return component("comparator32", "energy_pJ", node(designs["technology.node_nm"])) * gating_bits(designs) / 32
 
 
 def mac_pj(designs: Designs) -> Floats:
