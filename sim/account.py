@@ -63,6 +63,7 @@ from sim.memory.traffic import (
     ENTRY_COLUMNS,
     INPUTS,
     OUTPUTS,
+    S_DECODED,
     S_EFFECTUAL,
     S_NONZEROS,
     S_PACKED_K,
@@ -109,13 +110,14 @@ C_COMPUTE, C_EDGE, C_IMBALANCE, C_FILL, C_LEVEL = (
 C_NETWORK, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
     INDEX[c] for c in ("network_bandwidth", "dram_bandwidth", "dram_latency", "vector", "dependency")
 )
-A_MACS, A_MAC_CYCLES, A_GATED, A_IDLE, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
+A_MACS, A_MAC_CYCLES, A_GATED, A_IDLE, A_DECODES, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
     INDEX[c]
     for c in (
         "macs",
         "mac_cycles",
         "gated_mac_cycles",
         "idle_pe_cycles",
+        "decodes",
         "front_end_ops",
         "scatter_ops",
         "vector_ops",
@@ -200,6 +202,7 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     out[A_MAC_CYCLES] += macs * s[S_EFFECTUAL] * slow
     out[A_GATED] += macs * (1.0 - s[S_EFFECTUAL]) * slow
     out[A_IDLE] += max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
+    out[A_DECODES] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_DECODED]
     if d[D_KIND] == 1.0:
         out[A_FRONT] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
         if d[D_ORIENTATION] == 1.0:

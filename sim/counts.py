@@ -31,6 +31,7 @@ ACTIONS = (
     "mac_cycles",  # PE-cycles that MACs take at the op's bits: one each where PEs have a fixed width
     "gated_mac_cycles",  # PE-cycles of MACs that a zero operand gates: they pass, but nothing switches
     "idle_pe_cycles",  # PE-cycles without a MAC
+    "decodes",  # stored values, or elements, that decoders of the weight format turn into operands
     "front_end_ops",  # nonzeros picked by the zero-skipping front end (priority encoder + FIFO), one per lane pop
     "scatter_ops",  # partial sums sent through the input-lane crossbar into shared accumulators
     "vector_ops",

@@ -10,6 +10,7 @@ from sim.designs import Designs
 from sim.memo import once
 from sim.search import (
     P_CYCLE,
+    P_DECODE,
     P_DRAM,
     P_FRONT,
     P_GATED,
@@ -37,6 +38,7 @@ def price_table(designs: Designs) -> NDArray[np.float64]:
     out[:, P_NETWORK] = found["network_bytes"]
     out[:, P_MAC], out[:, P_MAC_CYCLE] = found["macs"], found["mac_cycles"] - found["idle_pe_cycles"]
     out[:, P_GATED] = found["gated_mac_cycles"] - found["idle_pe_cycles"]
+    out[:, P_DECODE] = found["decodes"]
     out[:, P_FRONT], out[:, P_SCATTER] = found["front_end_ops"], found["scatter_ops"]
     out[:, P_VECTOR], out[:, P_SPECIAL] = found["vector_ops"], found["special_function_ops"]
     for slot in range(len(designs.levels)):

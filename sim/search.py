@@ -83,6 +83,7 @@ from sim.memory.traffic import (
     ENTRY_COLUMNS,
     INPUTS,
     OUTPUTS,
+    S_DECODED,
     S_EFFECTUAL,
     S_NONZEROS,
     S_PACKED_K,
@@ -96,9 +97,11 @@ LATENCY, ENERGY, EDP, TRAFFIC = range(4)
 TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes: breaks ties only
 
 # Prices of a design: pJ a cycle that passes (idle PEs, leakage, background), a byte of DRAM, of the network, of levels
-# pJ of a MAC, of its cycle beyond an idle one, of a gated one's, a zero-skipping pop, a scattered sum, vector and
-# special operations
-P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = range(11)
+# pJ of a MAC, of its cycle beyond an idle one, of a gated one's, a decoded weight, a zero-skipping pop, a scattered
+# sum, vector and special operations
+P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_DECODE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = (
+    range(12)
+)
 PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 
 # A chosen mapping
@@ -265,7 +268,8 @@ def base_energy(d, o, s, slow, price):
 def mapping_energy(price, o, s, e, x, cycles):
     """pJ of what a mapping decides: bytes by level, network, DRAM, pops of the front end, and cycles that pass."""
     total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_NETWORK]
-    total += price[P_FRONT] * o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
+    weights = price[P_FRONT] * s[S_NONZEROS] + price[P_DECODE] * s[S_DECODED]
+    total += weights * o[_BATCH] * e[E_WEIGHT_PASSES]
     for slot in range(MAX_LEVELS):
         total += price[P_LEVEL + 2 * slot] * (e[E_READ + slot] + x[X_HOME + 2 * slot])
         total += price[P_LEVEL + 2 * slot + 1] * (e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1])

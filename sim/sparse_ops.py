@@ -20,6 +20,7 @@ from sim.memo import once
 from sim.memory.traffic import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
+    S_DECODED,
     S_EFFECTUAL,
     S_GRAIN,
     S_NONZEROS,
@@ -33,6 +34,7 @@ from sim.memory.traffic import (
 from sim.sparsity import estimate, lanes
 from sim.sparsity.estimate_errors import label
 from sim.sparsity.formats import Format
+from sim.sparsity.formats.hardware import decoded_apart
 from sim.sparsity.formats.numbers import FIELDS, of_numbers
 from sim.sparsity.lane_order import REORDERING
 from sim.stored_weights import stored_weights
@@ -143,6 +145,10 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_GRAIN] = weights.grain
     scales = ops["weight_scale_bytes"].to_numpy(dtype=np.float64)
     out[:, S_NONZEROS] = nonzeros
+    if decoded_apart(storage(c).name, c["array.kind"] == KINDS["lanes"]):
+        compressed = weights.stored < elements * ops["weight_bits"].to_numpy(dtype=np.float64) / 8.0
+        per_value = storage(c).decoder(1).per == "values"
+        out[:, S_DECODED] = np.where(compressed, nonzeros if per_value else elements, 0.0)
     out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, ops["n"].to_numpy(dtype=np.float64) * weights.packed_k)
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = (stored + scales) * fetched

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import transport, units
+from sim.cost.decoder import array_decoders
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import (
     ASSIGNMENTS,
     DATAFLOWS,
-    FORMATS,
     FULL_DEPTH,
     GATINGS,
     KINDS,
@@ -178,7 +178,8 @@ def crossbar_um2(designs: Designs) -> Floats:
 
 
 def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
-    """Cell areas of (front end, scatter network, FIFO); zero for a dense systolic array."""
+    """Cell areas of (front end with decoders of the weight format, scatter network, FIFO); zero for a dense systolic
+    array."""
     lanes, vectors = designs["array.rows"], designs["array.cols"]
     activation = designs["array.activation_bits"]
     tile = tile_positions(designs)
@@ -203,10 +204,9 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     shared_tile = np.where(output, window, accumulators)
     whole_tile = units.registers(tile * (1 + designs["array.weight_bits"]))
     fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * whole_tile + shared_tile), 0.0)
-    decodes = designs["sparsity.format"] == FORMATS["bitmap"]
-    decoder = np.where(decodes, lanes * units.encoder(constant("decoder_positions")), 0.0)
+    decoders = array_decoders(designs)[0]
     shared = reordered * units.crossbar(lanes, moved_bits(designs)) + sum(steal_um2(designs))
-    return np.where(lane_array, lanes * per_lane + operands + shared, decoder), scatter, fifo
+    return np.where(lane_array, lanes * per_lane + operands + shared, 0.0) + decoders, scatter, fifo
 
 
 def steals(designs: Designs) -> NDArray[np.bool_]:

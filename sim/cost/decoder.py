@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from math import ceil, isinf, log2
 
-from sim.cost import units
-from sim.cost.technology import cells_um2, component, constant
-from sim.sparsity.formats import Format, Part
+import numpy as np
 
+from sim.cost import units
+from sim.cost.technology import Floats, cells_um2, component, constant, node
+from sim.designs import DATAFLOWS, FORMATS, KINDS, Designs
+from sim.memo import once
+from sim.sparsity.formats import Format, Part
+from sim.sparsity.formats.hardware import decoded_apart
+from sim.sparsity.formats.numbers import FIELDS, of_numbers
+
+_NAMES = {code: name for name, code in FORMATS.items()}
 UM2_PER_MM2 = 1e6
 
 RULES = {
@@ -42,6 +49,30 @@ def decode_energy_pj(chosen: Format, bits: int, node_nm: int = 7) -> float:
     if isinf(unit.rate):
         return 0.0
     return sum(part.count * _part_pj(part, node_nm) for part in unit.parts) / unit.rate
+
+
+@once
+def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
+    """(cell um2 of the decoders of an array, pJ of one decode), each [designs]: as many units as keep up with the
+    array, so that none ever stalls it. A systolic array takes a weight a column and cycle (input stationary: a row), a
+    lane one nonzero (:func:`decoded_apart`)."""
+    is_lanes = designs["array.kind"] == KINDS["lanes"]
+    by_row = is_lanes | (designs["array.dataflow"] == DATAFLOWS["is"])
+    wanted = np.where(by_row, designs["array.rows"], designs["array.cols"])
+    columns = [designs["sparsity.format"], designs["array.weight_bits"], is_lanes]
+    table = np.column_stack([*columns, *(designs[f"sparsity.{field}"] for field in FIELDS)])
+    um2, pj = np.zeros(len(designs)), np.zeros(len(designs))
+    kinds, which = np.unique(table, axis=0, return_inverse=True)
+    at = node(designs["technology.node_nm"])
+    for i, (code, bits, lanes, *numbers) in enumerate(kinds):
+        name = _NAMES[int(code)]
+        if not decoded_apart(name, bool(lanes)):
+            continue
+        chosen = of_numbers(name, dict(zip(FIELDS, numbers, strict=True)))
+        unit, mine = chosen.decoder(int(bits)), which == i
+        um2[mine] = np.ceil(wanted[mine] / unit.rate) * sum(part.count * _cell_um2(part) for part in unit.parts)
+        pj[mine] = decode_energy_pj(chosen, int(bits), at)
+    return um2, pj
 
 
 def decoder_notes(chosen: Format, bits: int) -> list[str]:

@@ -33,6 +33,7 @@ from sim.cost.area import (
     steal_um2,
     tile_positions,
 )
+from sim.cost.decoder import array_decoders
 from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
 from sim.designs import Designs
@@ -68,6 +69,7 @@ def prices(designs: Designs) -> dict[str, Floats]:
         "mac_cycles": busy + seen,
         "gated_mac_cycles": idle + seen,
         "idle_pe_cycles": idle,
+        "decodes": array_decoders(designs)[1],
         "front_end_ops": front_end_pj(designs),
         "scatter_ops": scatter_pj(designs),
         "vector_ops": fp16,
@@ -110,7 +112,7 @@ def energy(
     found = {
         "array": total("macs", "mac_cycles", "gated_mac_cycles") - selecting,
         "idle": total("idle_pe_cycles"),
-        "front_end": total("front_end_ops") + selecting,
+        "front_end": total("front_end_ops", "decodes") + selecting,
         "scatter": total("scatter_ops"),
         "vector": total("vector_ops", "special_function_ops"),
     }

@@ -47,7 +47,8 @@ INPUTS, WEIGHTS, OUTPUTS = range(3)
 # Sparse-configuration columns of one op (built in sim/sparse_ops.py)
 S_NONZEROS, S_PACKED_K, S_STORED_BYTES, S_ROOM_BYTES, S_PASS, S_RESTART, S_ARRAY_BYTES, S_CUT_PASS, S_GRAIN = range(9)
 S_EFFECTUAL = 9  # share of the MACs performed that no zero gates
-SPARSE_COLUMNS = 10
+S_DECODED = 10  # what decoders count of one pass of the weights: stored values or elements; 0 where none is needed
+SPARSE_COLUMNS = 11
 
 # One inner mapping of a tier-1 tile: what it asks of the array and of every level, whatever the op's residency
 (

@@ -19,6 +19,12 @@ class Part:
     bits: int = 1
 
 
+def decoded_apart(name: str, lanes: bool) -> bool:
+    """Whether an array needs decoders for a format: not for dense weights, nor for bitmaps behind zero-skipping lanes,
+    whose encoder is part of the front end, nor for n:m in systolic arrays, whose PEs select."""
+    return name not in ("dense", "bitmap" if lanes else "n_of_m")
+
+
 @dataclass(frozen=True)
 class Decoder:
     """One decoder unit: ``rate`` a cycle of ``per``, either ``values`` as stored (fillers and stored zeros included) or
