@@ -11,7 +11,18 @@ from sim.analytic import Totals
 from sim.counts import INDEX
 from sim.designs import Designs
 from sim.price_table import price_table
-from sim.search import P_CYCLE, P_DRAM, P_FRONT, P_LEVEL, P_MAC, P_MAC_CYCLE, P_NETWORK, P_SCATTER
+from sim.search import (
+    P_CYCLE,
+    P_DECODE,
+    P_DRAM,
+    P_FRONT,
+    P_GATED,
+    P_LEVEL,
+    P_MAC,
+    P_MAC_CYCLE,
+    P_NETWORK,
+    P_SCATTER,
+)
 from sim.spec import MAX_LEVELS, Accelerator
 from sim.trace import Trace
 
@@ -33,12 +44,14 @@ def prices_of(machine: Accelerator) -> np.ndarray:
 
 
 def decided_energy_pj(prices: np.ndarray, columns: np.ndarray) -> float:
-    """pJ of an op's counted actions at ``prices``: cycles, MACs, front end, DRAM, network and level bytes."""
+    """pJ of an op's counted actions at ``prices``: cycles, MACs, decodes, front end, DRAM, network and level bytes."""
     spent = prices[P_CYCLE] * columns[INDEX["cycles"]] + prices[P_NETWORK] * columns[INDEX["network_bytes"]]
     spent += prices[P_DRAM] * (columns[INDEX["dram_read_bytes"]] + columns[INDEX["dram_write_bytes"]])
     for price, action in (
         (P_MAC, "macs"),
         (P_MAC_CYCLE, "mac_cycles"),
+        (P_GATED, "gated_mac_cycles"),
+        (P_DECODE, "decodes"),
         (P_FRONT, "front_end_ops"),
         (P_SCATTER, "scatter_ops"),
     ):
