@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost.area import is_lanes, is_output
+from sim.cost.decoder import array_decoders
 from sim.cost.technology import constant, node
 from sim.cost.transport import networked
-from sim.designs import FORMATS, Designs
+from sim.designs import Designs
 from sim.memory.dram import STANDARDS
 from sim.spec import Accelerator
 
@@ -42,8 +43,10 @@ def labels(machine: Accelerator | Designs) -> list[str]:
         notes.append("input lanes: scatter crossbar extrapolated beyond 16 ports, energy estimated from area")
     if (~lanes & (designs["sparsity.m"] > 0)).any():
         notes.append("n:m operand select: energy estimated from area")
-    if (~lanes & (designs["sparsity.format"] == FORMATS["bitmap"])).any():
-        notes.append("bitmap decoder of a systolic array: area assumed, energy not counted")
+    if array_decoders(designs)[0].any():
+        notes.append("weight decoders: our own design of synthesised parts, energy partly estimated from area")
+    if (designs["sparsity.gating"] > 0).any():
+        notes.append("gated PEs: zero detectors taken as comparators, with an adder's area (assumed)")
     if isinstance(machine, Accelerator):
         notes.append(_dram(machine))
     return notes
