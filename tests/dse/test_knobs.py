@@ -57,11 +57,14 @@ FURTHER = [  # ordered knobs that the default space leaves alone: what they are 
     ({}, "dma.in_flight_kib", [0.5, 1, 4, 16]),
     ({}, "dma.prefetch_weights", [False, True]),
     ({}, "dma.stream_vector", [False, True]),
+    ({}, "sparsity.gating", ["none", "weights", "both"]),
+    ({}, "sparsity.format", ["dense", "bitmap"]),
+    ({}, "sparsity.format", ["dense", "csr"]),
 ]
 
 
 @pytest.mark.slow  # what they cost in area and power alone is in tests/sim/test_cost.py
-@pytest.mark.parametrize("fields,path,values", FURTHER, ids=[path for _, path, _ in FURTHER])
+@pytest.mark.parametrize("fields,path,values", FURTHER, ids=[f"{path}-{values[-1]}" for _, path, values in FURTHER])
 def test_turning_any_other_knob_up_worsens_an_objective(fields, path, values):
     base = accelerator("dense_ws").override({"memory.input_buffer.banks": 8, "memory.accumulator.banks": 8} | fields)
     found = costs([base.override({path: v}) for v in values])
