@@ -5,19 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.candidates import (
-    BOUND_COLUMNS,
-    R_DISTANCE,
-    R_REUSE,
-    R_REUSED,
-    R_TILES,
-    ROW_COLUMNS,
-    add_row,
-    carried_bytes,
-    dram_part,
-    overflow,
-    reserved_bytes,
-)
+from sim.candidates import BOUND_COLUMNS, R_DISTANCE, R_REUSE, R_REUSED, R_TILES, ROW_COLUMNS, add_row, dram_part
 from sim.counts import COLUMNS, INDEX
 from sim.designs import (
     D_COLS,
@@ -36,6 +24,7 @@ from sim.designs import (
     L_BYTES,
     LEVEL_COLUMNS,
 )
+from sim.fit import carried_bytes, overflow, reserved_bytes
 from sim.mapping import T_ORDER, TIER_COLUMNS, refetch
 from sim.memory.dram import RUN_BYTES
 from sim.memory.on_chip import (
@@ -76,26 +65,8 @@ from sim.memory.traffic import (
     share,
     tile_runs,
 )
-from sim.search import (
-    M_BUFFERS,
-    M_BYPASS,
-    M_CYCLES,
-    M_DRAM,
-    M_ENERGY,
-    M_NEST,
-    M_SCORE,
-    M_SINGLE,
-    M_SPLIT_K,
-    M_SPLIT_M,
-    P_CYCLE,
-    P_DRAM,
-    P_LEVEL,
-    P_SPECIAL,
-    P_VECTOR,
-    base_energy,
-    mapping_energy,
-    score_of,
-)
+from sim.scores import P_CYCLE, P_DRAM, P_LEVEL, P_SPECIAL, P_VECTOR, base_energy, mapping_energy, score_of
+from sim.search import M_BUFFERS, M_BYPASS, M_CYCLES, M_DRAM, M_ENERGY, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_K, M_SPLIT_M
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 

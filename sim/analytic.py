@@ -23,7 +23,7 @@ from sim.account import (
     search_vector,
     state_score,
 )
-from sim.candidates import B_REACH, STATES, build, reserved_bytes
+from sim.candidates import B_REACH, build
 from sim.compute import precision
 from sim.counts import COLUMNS
 from sim.designs import (
@@ -40,6 +40,7 @@ from sim.designs import (
     kernel_matrix,
 )
 from sim.errors import InputError, nearest
+from sim.fit import STATES, reserved_bytes
 from sim.fixed import FixedMappings
 from sim.groups import group
 from sim.mapping import EFFORTS, FULL

@@ -25,11 +25,11 @@ from sim.designs import (
     D_SPLIT,
     D_TIERS,
     L_BYTES,
-    L_DOUBLE,
     L_KEEPS,
     L_TIER,
     LEVEL_COLUMNS,
 )
+from sim.fit import STATES, most_buffers, overflow
 from sim.mapping import (
     FULL,
     GRAIN,
@@ -58,7 +58,6 @@ from sim.memory.traffic import (
     final_bytes,
     input_dram_bytes,
     keeper,
-    level_room,
     tile_runs,
     whole_bytes,
     with_writes,
@@ -69,8 +68,6 @@ from sim.trace import position
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
 _ABITS, _OBITS = position("activation_bits"), position("output_bits")
 _LIVE_IN, _LIVE_OUT, _WRITE, _KIND = (position(c) for c in ("live_in_bytes", "live_out_bytes", "write_bytes", "kind"))
-
-STATES = 4  # residency: bit 0 = input resident, bit 1 = output resident
 
 # What bounds a row, one array a column so that a bound is a pass over contiguous memory. "Effective" bytes are bytes
 # over DRAM efficiency.
@@ -121,64 +118,6 @@ ROW_COLUMNS = 20
 
 
 @numba.njit(cache=True)
-def carried_bytes(o):
-    """Activations that outlive the op besides its own output (the residual stream, say)."""
-    own = o[_WRITE] if o[_KIND] == 1.0 else final_bytes(o)
-    return max(0.0, o[_LIVE_OUT] - own)
-
-
-@numba.njit(cache=True)
-def reserved_bytes(o, state):
-    """Bytes of the level that keeps activations held by resident tensors while the op runs."""
-    resident_in, resident_out = state & 1, state >> 1
-    total = 0.0
-    if resident_in:
-        total += o[_LIVE_IN]
-    if resident_out:
-        total += max(0.0, o[_LIVE_OUT] - (carried_bytes(o) if resident_in else 0.0))
-    return total
-
-
-@numba.njit(cache=True)
-def overflow(d, o, s, home, nest, sums_held, distance, spills, state, buffers):
-    """Bytes by which a tier-1 level is exceeded (at most 0: it fits), and the slot that is; inf where partial sums come
-    back sooner than ``buffers`` allow."""
-    if spills and distance <= buffers:
-        return np.inf, 0
-    if state > 0 and home < 0:
-        return np.inf, 0
-    worst, where = -np.inf, 0
-    for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0:
-            need = level_room(d, o, s, slot, nest, buffers, sums_held, spills, (state & 1) > 0, state > 1)
-            if slot == home:
-                need += reserved_bytes(o, state)
-            if need - d[at + L_BYTES] > worst:
-                worst, where = need - d[at + L_BYTES], slot
-    return worst, where
-
-
-@numba.njit(cache=True)
-def outermost(d):
-    """Slot of the outermost level."""
-    slot = 0
-    while d[D_LEVELS + slot * LEVEL_COLUMNS + L_BYTES] <= 0.0:
-        slot += 1
-    return slot
-
-
-@numba.njit(cache=True)
-def most_buffers(d):
-    """Tiles that tier 1 can have in flight: two if all its levels are double buffered."""
-    for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] == 1.0 and d[at + L_DOUBLE] == 0.0:
-            return 1
-    return 2
-
-
-@numba.njit(cache=True)
 def tiles_in_flight(d, o, s, nest, r, state):
     """Tiles in flight that fit a row in a residency: 2, 1 or 0."""
     held = r[R_HOLDER] > 1.0 and r[R_SPLIT_K] == 1.0
@@ -208,20 +147,9 @@ def grains(d, s):
 
 
 @numba.njit(cache=True)
-def kept_inside(d, operand):
-    """Whether some level inside tier 1 keeps an operand at all."""
-    for slot in range(MAX_LEVELS):
-        at = D_LEVELS + slot * LEVEL_COLUMNS
-        if d[at + L_BYTES] > 0.0 and d[at + L_TIER] > 1.0 and (int(d[at + L_KEEPS]) >> operand) & 1:
-            return True
-    return False
-
-
-@numba.njit(cache=True)
 def splits(d, o, out):
     """Ways to split an op over the arrays: all along one axis, or (m, n) as near to square as factors allow; a
-    dimension
-    shorter than the number of arrays leaves some of them idle."""
+    dimension shorter than the number of arrays leaves some of them idle."""
     count, only = d[D_COUNT], int(d[D_SPLIT])
     sizes = (o[_M], o[_N], o[_K])
     if count == 1.0:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sim.cost.energy import leakage_mw, prices
 from sim.designs import Designs
 from sim.memo import once
-from sim.search import (
+from sim.scores import (
     P_CYCLE,
     P_DECODE,
     P_DRAM,

@@ -39,7 +39,6 @@ from sim.candidates import (
     R_TILES,
     R_WEIGHT_EFF,
     R_WEIGHTS,
-    STATES,
     dram_part,
     tighten,
 )
@@ -47,9 +46,7 @@ from sim.designs import (
     D_COUNT,
     D_DRAM_BPC,
     D_HOME,
-    D_KIND,
     D_LEVELS,
-    D_ORIENTATION,
     L_BYTES,
     L_DOUBLE,
     L_KEEPS,
@@ -58,12 +55,12 @@ from sim.designs import (
     L_WRITE_BPC,
     LEVEL_COLUMNS,
 )
+from sim.fit import STATES
 from sim.inner import inner_mappings
 from sim.mapping import EXHAUSTIVE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
 from sim.memory.on_chip import (
     DRAM_COLUMNS,
     X_ENDS,
-    X_HOME,
     X_READ,
     X_STORE,
     X_WRITE,
@@ -75,34 +72,16 @@ from sim.memory.traffic import (
     E_BYPASS,
     E_DRAIN,
     E_NEST,
-    E_NETWORK,
-    E_READ,
     E_SINGLE,
-    E_WEIGHT_PASSES,
-    E_WRITE,
     ENTRY_COLUMNS,
     INPUTS,
     OUTPUTS,
-    S_DECODED,
-    S_EFFECTUAL,
-    S_NONZEROS,
-    S_PACKED_K,
 )
+from sim.scores import LATENCY, P_CYCLE, P_DRAM, P_LEVEL, base_energy, mapping_energy, score_of
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
 _BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
-
-LATENCY, ENERGY, EDP, TRAFFIC = range(4)
-TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes: breaks ties only
-
-# Prices of a design: pJ a cycle that passes (idle PEs, leakage, background), a byte of DRAM, of the network, of levels
-# pJ of a MAC, of its cycle beyond an idle one, of a gated one's, a decoded weight, a zero-skipping pop, a scattered
-# sum, vector and special operations
-P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_DECODE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = (
-    range(12)
-)
-PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 
 # A chosen mapping
 (
@@ -121,18 +100,6 @@ M_NEST = 10  # tiers 1.. : tile m, n, k, loop order
 MAPPING_COLUMNS = M_NEST + MAX_TIERS * TIER_COLUMNS
 _LOOSE = {"reassoc", "contract", "arcp", "nsz"}
 _SLACK = 1.0 - 1e-13  # bounds add in another order than scores
-
-
-@numba.njit(cache=True)
-def score_of(objective, cycles, energy, dram):
-    """What is minimised; ties go to less energy (or to fewer cycles)."""
-    if objective == LATENCY:
-        return cycles + TIE * energy
-    if objective == ENERGY:
-        return energy + TIE * cycles
-    if objective == EDP:
-        return cycles * energy
-    return dram + TIE * cycles
 
 
 @numba.njit(cache=True)
@@ -245,35 +212,6 @@ def _closer_bound(rates, b, busy, rows, i, state):
         ahead = tiled_cycles(busy[i], drain, load, store, stationary, ends, tiles, 2, reused, reuse)
         cycles = min(cycles, ahead)
     return cycles * _SLACK
-
-
-@numba.njit(cache=True)
-def macs_of(d, o, s):
-    """MACs of the op: nonzero ones on lanes, zeros included in a systolic array, n:m pruned ones not."""
-    return o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
-
-
-@numba.njit(cache=True)
-def base_energy(d, o, s, slow, price):
-    """pJ of what no mapping changes: MACs, and sums scattered by input lanes."""
-    macs = macs_of(d, o, s)
-    done = s[S_EFFECTUAL]
-    total = macs * (done * (price[P_MAC] + slow * price[P_MAC_CYCLE]) + (1.0 - done) * slow * price[P_GATED])
-    if d[D_KIND] == 1.0 and d[D_ORIENTATION] == 1.0:
-        total += macs * price[P_SCATTER]
-    return total
-
-
-@numba.njit(cache=True)
-def mapping_energy(price, o, s, e, x, cycles):
-    """pJ of what a mapping decides: bytes by level, network, DRAM, pops of the front end, and cycles that pass."""
-    total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_NETWORK]
-    weights = price[P_FRONT] * s[S_NONZEROS] + price[P_DECODE] * s[S_DECODED]
-    total += weights * o[_BATCH] * e[E_WEIGHT_PASSES]
-    for slot in range(MAX_LEVELS):
-        total += price[P_LEVEL + 2 * slot] * (e[E_READ + slot] + x[X_HOME + 2 * slot])
-        total += price[P_LEVEL + 2 * slot + 1] * (e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1])
-    return total
 
 
 @numba.njit(cache=True)

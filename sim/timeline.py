@@ -25,9 +25,9 @@ from sim.account import (
     vector_cycles,
 )
 from sim.analytic import Detail, slow_of
-from sim.candidates import reserved_bytes
 from sim.counts import CAUSES, INDEX
 from sim.designs import D_COLS, D_COUNT, D_LEVELS, D_ROWS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS, Designs
+from sim.fit import reserved_bytes
 from sim.mapping import T_K, T_M, T_N
 from sim.memory.channels import walk_channels
 from sim.memory.schedule import walk

@@ -17,7 +17,7 @@ from sim.cost.technology import Floats, cells_um2, component, constant, node
 from sim.designs import DATAFLOWS, FORMATS, KINDS, Designs
 from sim.memo import once
 from sim.sparsity.formats import Format, Part
-from sim.sparsity.formats.hardware import decoded_apart
+from sim.sparsity.formats.hardware import Decoder, decoded_apart
 from sim.sparsity.formats.numbers import FIELDS, of_numbers
 
 _NAMES = {code: name for name, code in FORMATS.items()}
@@ -38,8 +38,7 @@ RULES = {
 
 def decoder_area_mm2(chosen: Format, bits: int, count: int = 1) -> float:
     """mm2 of ``count`` decoder units for values of ``bits``: cells over ``cell_utilisation``; 0 if none is needed."""
-    cells = sum(part.count * _cell_um2(part) for part in chosen.decoder(bits).parts)
-    return count * cells / constant("cell_utilisation") / UM2_PER_MM2
+    return count * _unit_um2(chosen.decoder(bits)) / constant("cell_utilisation") / UM2_PER_MM2
 
 
 def decode_energy_pj(chosen: Format, bits: int, node_nm: int = 7) -> float:
@@ -70,7 +69,7 @@ def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
             continue
         chosen = of_numbers(name, dict(zip(FIELDS, numbers, strict=True)))
         unit, mine = chosen.decoder(int(bits)), which == i
-        um2[mine] = np.ceil(wanted[mine] / unit.rate) * sum(part.count * _cell_um2(part) for part in unit.parts)
+        um2[mine] = np.ceil(wanted[mine] / unit.rate) * _unit_um2(unit)
         pj[mine] = decode_energy_pj(chosen, int(bits), at)
     return um2, pj
 
@@ -78,6 +77,10 @@ def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
 def decoder_notes(chosen: Format, bits: int) -> list[str]:
     """The rules behind the two numbers, those that this format's decoder needs."""
     return [RULES[kind] for kind in dict.fromkeys(part.kind for part in chosen.decoder(bits).parts)]
+
+
+def _unit_um2(unit: Decoder) -> float:
+    return sum(part.count * _cell_um2(part) for part in unit.parts)
 
 
 def _cell_um2(part: Part) -> float:

@@ -11,18 +11,7 @@ from sim.analytic import Totals
 from sim.counts import INDEX
 from sim.designs import Designs
 from sim.price_table import price_table
-from sim.search import (
-    P_CYCLE,
-    P_DECODE,
-    P_DRAM,
-    P_FRONT,
-    P_GATED,
-    P_LEVEL,
-    P_MAC,
-    P_MAC_CYCLE,
-    P_NETWORK,
-    P_SCATTER,
-)
+from sim.scores import P_CYCLE, P_DECODE, P_DRAM, P_FRONT, P_GATED, P_LEVEL, P_MAC, P_MAC_CYCLE, P_NETWORK, P_SCATTER
 from sim.spec import MAX_LEVELS, Accelerator
 from sim.trace import Trace
 
