@@ -1,8 +1,8 @@
 """Objectives of a batch of (machine, recipe) pairs: one evaluation of the simulator per phase, and the quality model.
 
 ``latency_s = prefill_s + decode_tokens * decode_s``; ``energy_per_token_pj`` is the decode step's energy with DRAM,
-leakage
-and background; ``area_mm2`` with the DRAM PHY; ``perplexity`` as predicted from measurements, W8A8KV8 arithmetic.
+leakage and background; ``area_mm2`` with the DRAM PHY; ``perplexity`` as predicted from measurements, W8A8KV8
+arithmetic.
 """
 
 from __future__ import annotations

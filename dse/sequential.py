@@ -2,8 +2,7 @@
 
 Stage 1 searches pruning on the dense machine as its file has it. Stage 2 searches machines for the pruning that was
 fastest within the perplexity limit; or, a stronger baseline, for several prunings that span stage 1's front, sharing
-the
-evaluations. Every evaluation of both stages counts, and every evaluated point may enter the final front.
+the evaluations. Every evaluation of both stages counts, and every evaluated point may enter the final front.
 """
 
 from __future__ import annotations
@@ -60,8 +59,7 @@ def _carry(first: pd.DataFrame, count: int) -> list[Recipe]:
 
 def compare(space: Space, trials: int, seeds: Sequence[int]) -> pd.DataFrame:
     """One row a seed: hypervolume (log10 objectives, the space's reference point) of each way at ``trials``
-    evaluations;
-    ``sequential_5`` carries five prunings to stage 2."""
+    evaluations; ``sequential_5`` carries five prunings to stage 2."""
     objectives = Objectives(space)
     reference = reference_point(space, objectives)
     rows = []

@@ -213,13 +213,9 @@ class Dram(_Part):
 class Dma(_Part):
     """How tiles travel between DRAM and the chip. ``in_flight_kib`` a channel bounds its bandwidth by bytes in flight
     over latency (None: no bound). One channel serves loads and stores in turn; two serve them apart, three split
-    weights
-    from inputs too; they share DRAM's bandwidth. ``prefetch_weights``: the next op's first weights are loaded while
-    this
-    op ends (one channel); ``stream_vector``: vector ops follow the tiles of the GEMM before them. Channels, prefetch
-    and streaming
-    are
-    the timeline engine's; the analytic engine leaves them out."""
+    weights from inputs too; they share DRAM's bandwidth. ``prefetch_weights``: the next op's first weights are loaded
+    while this op ends (one channel); ``stream_vector``: vector ops follow the tiles of the GEMM before them. Channels,
+    prefetch and streaming are the timeline engine's; the analytic engine leaves them out."""
 
     channels: Literal[1, 2, 3] = 1
     in_flight_kib: float | None = Field(default=None, gt=0, le=1 << 20)

@@ -1,9 +1,8 @@
 """What every weight tile holds: its own nonzeros and lane cycles, from the mask where the trace has it.
 
 With a mask each tile is counted and walked by itself (exact for its own barriers and FIFO). Without, nonzeros follow
-row
-and column counts as if independent (a tile's share is the product of its rows' and its columns' shares), or area, and
-lane cycles follow the nonzeros; the total over tiles is kept.
+row and column counts as if independent (a tile's share is the product of its rows' and its columns' shares), or area,
+and lane cycles follow the nonzeros; the total over tiles is kept.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Every GEMM of one decoder layer of several models, prefill and decode, on every bundled machine, by both engines at the
 same mapping. On uniform work they are equal (``tests/sim/test_engines.py``, ``test_laws_slow.py``); here tiles have
-edges
-and load unevenly, and the closed form averages over them.
+edges and load unevenly, and the closed form averages over them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Profiles that come with the package: one table a variant, 210 masks each, layer by layer in MATRIX_TYPES order.
 
 ``workloads/data/<model>/profiles/<variant>.npz`` holds the exact lane cycles, ``counts/<variant>.npz`` the row and
-column
-counts. :func:`write` makes them from masks; ``python -m workloads.measure_bundle`` calls it.
+column counts. :func:`write` makes them from masks; ``python -m workloads.measure_bundle`` calls it.
 """
 
 from __future__ import annotations

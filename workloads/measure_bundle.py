@@ -1,10 +1,8 @@
 """Regenerate the bundled measurements: ``python -m workloads.measure_bundle`` (about 75 CPU-minutes, resumable).
 
 Prunes every variant of SmolLM2-135M into the user's cache, profiles its masks (``profiles/``, ``counts/``), measures
-the
-perplexity of dense, uniform, single-type and mixed recipes on the bundled 8 x 512 evaluation tokens, and merges the
-rows
-into ``data/smollm2_135m/measured.csv``.
+the perplexity of dense, uniform, single-type and mixed recipes on the bundled 8 x 512 evaluation tokens, and merges the
+rows into ``data/smollm2_135m/measured.csv``.
 Start it twice (or more often) to use more cores: each task is claimed by a file lock, each process appends finished
 rows to a part file of its own, and a killed process loses the row it was working on and nothing else. ``--merge``
 only merges what is there (and, once all is there, writes the surrogate's errors); ``--status`` says how far things are.

@@ -16,9 +16,8 @@ Cycles run from the first operand that enters to the last useful result that is 
     total = (folds - 1) * interval + alone - tail
 
 Exact against RTL, row by row (validation/data/rtl/arrays_cycles.csv, external_rtl_cycles.csv; own_arrays_cycles.csv
-from
-validation/rtl, which also has ``is``: ``ws`` of the transposed product). n:m structured weights: pass the compressed
-``k = n * ceil(k / m)``.
+from validation/rtl, which also has ``is``: ``ws`` of the transposed product). n:m structured weights: pass the
+compressed ``k = n * ceil(k / m)``.
 
 Every equation below is plain arithmetic on numbers, arrays or Numba scalars alike: there is no second copy of any.
 """

@@ -3,8 +3,7 @@
 Tier 1 holds tiles of all three operands, filled from DRAM. At each tier further in, a level either holds an operand's
 tile (filled once per new tile, it serves everything below) or, too small for it, lets weights and inputs stream through
 and is passed by partial sums. Partial sums that leave a level before the reduction ends are written above and read
-back;
-finished outputs are narrowed to ``output_bits`` where the innermost level that holds them lets them go.
+back; finished outputs are narrowed to ``output_bits`` where the innermost level that holds them lets them go.
 ``resident_in`` / ``resident_out``: the op's input or output stays in tier 1 as a whole, next to its neighbours.
 Several arrays: each works on its share of every tier-1 tile and owns a copy of the tiers below; an operand that the
 split does not divide is delivered to all of them.
@@ -70,13 +69,11 @@ ENTRY_COLUMNS = E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS
 SINGLE_USE = 1 << (MAX_TIERS - 1)
 STAYS_INPUTS, STAYS_WEIGHTS, CAME, GOES, STARTS, ENDS = range(6)
 """What a tier-1 tile finds: the inputs, weights, sums of the tile before; and leaves: sums for the next one. Whether
-its
-sums start from zero, and whether they end here."""
+its sums start from zero, and whether they end here."""
 WHOLE_OP = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
 MODES = 2 * SINGLE_USE
-"""How inner levels are used: a bit a tier that partial sums bypass, and one that lets double-buffered levels that
-hold only
-one tile be used as single ones. Both are the mapping's choice, so that more of either never slows an op down."""
+"""How inner levels are used: a bit a tier that partial sums bypass, and one that lets double-buffered levels that hold
+only one tile be used as single ones. Both are the mapping's choice, so that more of either never slows an op down."""
 
 _RUNS = len(RUN_BYTES)
 _FIRST_RUN = float(np.log2(RUN_BYTES[0]))
@@ -175,11 +172,9 @@ def waste(d, o, slot, operand, k, n):
 @numba.njit(cache=True)
 def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, turn, e):
     """Fill ``e`` [ENTRY_COLUMNS] for an inner mapping: ``nest`` [tiers + 1, 3] tiles, ``trips``, ``orders`` as in
-
-    :func:`sim.mapping.refetch`; ``room`` [levels]: bytes of the full tiles that
-    each level would hold (:func:`rooms`); ``work`` as :func:`array_work` returns it; ``turn``: :data:`WHOLE_OP`, or
-    what a single
-    tier-1 tile finds and leaves. DRAM's own traffic is not in it."""
+    :func:`sim.mapping.refetch`; ``room`` [levels]: bytes of the full tiles that each level would hold (:func:`rooms`);
+    ``work`` as :func:`array_work` returns it; ``turn``: :data:`WHOLE_OP`, or what a single tier-1 tile finds and
+    leaves. DRAM's own traffic is not in it."""
     batch, tiers = o[_BATCH], int(d[D_TIERS])
     e[:] = 0.0
     e[E_ARRAY], e[E_DRAIN], e[E_IDEAL] = batch * work[0], work[1], batch * work[2]

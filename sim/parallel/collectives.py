@@ -9,8 +9,8 @@ Algorithms, for p chips and n bytes (Thakur, Rabenseifner and Gropp 2005; Chan e
 
     ring    reduce-scatter, all-gather: (p-1) alpha + (p-1)/p n beta, all-reduce is both: bandwidth-optimal.
             On a line or a mesh of odd size the ring is folded: two hops a step, one direction (links carry both ways).
-    direct  every chip sends to every other at once: one step, all-reduce two; on rings and meshes messages share
-            channels
+    direct  every chip sends to every other at once: one step, all-reduce two; on rings and meshes messages
+            share channels
     tree    binomial: ceil(log2 p) steps of all n bytes, all-reduce twice that: for few bytes
     by_dimension   mesh: reduce-scatter along rows, all-reduce along columns, all-gather along rows
     scatter_all_gather   broadcast of many bytes (van de Geijn)
