@@ -5,28 +5,35 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.avoided import shares
 from sim.candidates import BOUND_COLUMNS, R_DISTANCE, R_REUSE, R_REUSED, R_TILES, ROW_COLUMNS, add_row, dram_part
+from sim.compute.array_work import array_work, share
 from sim.counts import COLUMNS, INDEX
 from sim.designs import (
+    D_AVOIDS,
     D_COLS,
     D_COUNT,
     D_DRAM_BPC,
     D_DRAM_LATENCY,
     D_EFFICIENCY,
+    D_FEATURES,
     D_HOME,
     D_KIND,
     D_LEVELS,
     D_ORIENTATION,
+    D_POSITIONS,
     D_ROWS,
     D_SPECIAL,
     D_TIERS,
     D_VECTOR,
+    L_AVOIDS,
     L_BYTES,
     LEVEL_COLUMNS,
 )
 from sim.fit import carried_bytes, overflow, reserved_bytes
 from sim.mapping import T_ORDER, TIER_COLUMNS, refetch
 from sim.memory.dram import RUN_BYTES
+from sim.memory.keepers import SINGLE_USE, keeper, rooms
 from sim.memory.on_chip import (
     DRAM_COLUMNS,
     X_HOME,
@@ -38,35 +45,27 @@ from sim.memory.on_chip import (
     level_cycles,
     op_cycles,
 )
+from sim.memory.operands import INPUTS, OUTPUTS
+from sim.memory.runs import tile_runs
 from sim.memory.traffic import (
     E_ARRAY,
+    E_CHECKS,
     E_DRAIN,
     E_EDGE,
     E_IDEAL,
     E_NETWORK,
     E_READ,
+    E_SPENT,
     E_SUMS_HELD,
     E_UNFILLED,
     E_WEIGHT_PASSES,
-    E_WRITE,
     ENTRY_COLUMNS,
-    INPUTS,
-    OUTPUTS,
-    S_DECODED,
-    S_EFFECTUAL,
-    S_NONZEROS,
-    S_PACKED_K,
-    SINGLE_USE,
     WHOLE_OP,
-    array_work,
     inner_flow,
-    keeper,
-    rooms,
-    share,
-    tile_runs,
 )
-from sim.scores import P_CYCLE, P_DRAM, P_LEVEL, P_SPECIAL, P_VECTOR, base_energy, mapping_energy, score_of
+from sim.scores import P_CYCLE, P_DRAM, P_LEVEL, P_SPECIAL, P_VECTOR, base_energy, macs_of, mapping_energy, score_of
 from sim.search import M_BUFFERS, M_BYPASS, M_CYCLES, M_DRAM, M_ENERGY, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_K, M_SPLIT_M
+from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_FOLDS, S_NONZEROS, S_WEIGHT_FOLDS
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -81,12 +80,13 @@ C_COMPUTE, C_EDGE, C_IMBALANCE, C_FILL, C_LEVEL = (
 C_NETWORK, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
     INDEX[c] for c in ("network_bandwidth", "dram_bandwidth", "dram_latency", "vector", "dependency")
 )
-A_MACS, A_MAC_CYCLES, A_GATED, A_IDLE, A_DECODES, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
+A_MACS, A_MAC_CYCLES, A_GATED, A_SKIPPED, A_IDLE, A_DECODES, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
     INDEX[c]
     for c in (
         "macs",
         "mac_cycles",
         "gated_mac_cycles",
+        "skipped_macs",
         "idle_pe_cycles",
         "decodes",
         "front_end_ops",
@@ -97,6 +97,7 @@ A_MACS, A_MAC_CYCLES, A_GATED, A_IDLE, A_DECODES, A_FRONT, A_SCATTER, A_VECTOR, 
     )
 )
 A_NETWORK, A_DRAM_READ, A_DRAM_WRITE = (INDEX[c] for c in ("network_bytes", "dram_read_bytes", "dram_write_bytes"))
+A_CHECKS, A_AVOIDED, A_DRAM_SKIPPED = (INDEX[c] for c in ("intersections", "level0_gated_bytes", "dram_skipped_bytes"))
 
 
 @numba.njit(cache=True)
@@ -126,7 +127,9 @@ def rebuild(d, o, s, slow, mapping, state, b, r, e, x):
     mode = int(mapping[M_BYPASS]) + (SINGLE_USE if mapping[M_SINGLE] > 0.0 else 0)
     room = np.empty(MAX_LEVELS)
     rooms(d, o, s, nest, room)
-    inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, WHOLE_OP, e)
+    left = np.empty((3, MAX_TIERS + 1, 3))
+    shares(d, o, s, nest, trips, orders, split, room, mode, left)
+    inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, left, WHOLE_OP, e)
     spills = refetch(trips, orders, 1, 2) > 1.0
     return overflow(
         d, o, s, int(d[D_HOME]), nest, e[E_SUMS_HELD] > 0.0, r[R_DISTANCE], spills, state, int(mapping[M_BUFFERS])
@@ -168,10 +171,11 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     bus = min(waiting, max(0.0, (x[X_LOAD] + x[X_STORE]) / d[D_DRAM_BPC] - busy - drain))
     out[C_DRAM] += bus
     out[C_DEPENDENCY] += waiting - bus
-    macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
+    macs = macs_of(d, o, s)
     out[A_MACS] += macs * s[S_EFFECTUAL]
     out[A_MAC_CYCLES] += macs * s[S_EFFECTUAL] * slow
     out[A_GATED] += macs * (1.0 - s[S_EFFECTUAL]) * slow
+    out[A_SKIPPED] += o[_BATCH] * o[_M] * o[_N] * o[_K] - macs
     out[A_IDLE] += max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
     out[A_DECODES] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_DECODED]
     if d[D_KIND] == 1.0:
@@ -179,12 +183,35 @@ def account_gemm(d, o, s, slow, mapping, state, out):
         if d[D_ORIENTATION] == 1.0:
             out[A_SCATTER] += macs
     for i in range(MAX_LEVELS):
-        out[A_LEVEL + 2 * i] += e[E_READ + i] + x[X_HOME + 2 * i]
-        out[A_LEVEL + 2 * i + 1] += e[E_WRITE + i] + x[X_HOME + 2 * i + 1]
+        out[A_LEVEL + 2 * i] += e[E_SPENT + i] + x[X_HOME + 2 * i]
+        out[A_LEVEL + 2 * i + 1] += e[E_SPENT + MAX_LEVELS + i] + x[X_HOME + 2 * i + 1]
     out[A_NETWORK] += e[E_NETWORK]
     out[A_DRAM_READ] += x[X_READ]
     out[A_DRAM_WRITE] += x[X_WRITE]
+    out[A_CHECKS] += e[E_CHECKS]
+    if d[D_FEATURES] > 0.0 or d[D_POSITIONS] > 0.0 or s[S_FOLDS] < 1.0:
+        _count_avoided(d, o, s, slow, mapping, state, e, x, out)
     out[0] += total
+
+
+@numba.njit(cache=True)
+def _count_avoided(d, o, s, slow, mapping, state, e, x, out):
+    """Add the bytes that levels gate and skip: what the same mapping moves without any features, less what it does."""
+    plain, dense = d.copy(), s.copy()
+    plain[D_AVOIDS : D_POSITIONS + 1] = 0.0
+    for slot in range(MAX_LEVELS):
+        at = D_LEVELS + slot * LEVEL_COLUMNS + L_AVOIDS
+        plain[at : at + 3] = 0.0
+    dense[S_FOLDS] = dense[S_WEIGHT_FOLDS] = 1.0
+    b, r, all_e, all_x = np.empty(BOUND_COLUMNS), np.empty(ROW_COLUMNS), np.empty(ENTRY_COLUMNS), np.empty(DRAM_COLUMNS)
+    rebuild(plain, o, dense, slow, mapping, state, b, r, all_e, all_x)
+    for i in range(MAX_LEVELS):
+        home = X_HOME + 2 * i
+        timed = e[E_READ + i] + e[E_READ + MAX_LEVELS + i]
+        moved = all_e[E_READ + i] + all_e[E_READ + MAX_LEVELS + i] + all_x[home] + all_x[home + 1]
+        out[A_AVOIDED + 2 * i] += max(0.0, timed - e[E_SPENT + i] - e[E_SPENT + MAX_LEVELS + i])
+        out[A_AVOIDED + 2 * i + 1] += max(0.0, moved - timed - x[home] - x[home + 1])
+    out[A_DRAM_SKIPPED] += max(0.0, all_x[X_READ] + all_x[X_WRITE] - x[X_READ] - x[X_WRITE])
 
 
 @numba.njit(cache=True)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.avoided import dram_share, least_share
 from sim.compute import systolic
+from sim.compute.array_work import array_work
 from sim.designs import (
     D_COLS,
     D_COUNT,
@@ -43,25 +45,12 @@ from sim.mapping import (
     refetch,
     sum_distance,
 )
+from sim.memory.keepers import keeper
 from sim.memory.on_chip import X_ENDS, X_HOME, X_LOAD, X_READ, X_STORE, X_WEIGHTS, X_WRITE
-from sim.memory.traffic import (
-    E_ARRAY,
-    E_DRAIN,
-    E_READ,
-    E_WRITE,
-    INPUTS,
-    OUTPUTS,
-    S_GRAIN,
-    S_STORED_BYTES,
-    WEIGHTS,
-    array_work,
-    final_bytes,
-    input_dram_bytes,
-    keeper,
-    tile_runs,
-    whole_bytes,
-    with_writes,
-)
+from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
+from sim.memory.runs import tile_runs, with_writes
+from sim.memory.traffic import E_ARRAY, E_DRAIN, E_SPENT
+from sim.sparse_columns import S_GRAIN, S_STORED_BYTES
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -249,7 +238,7 @@ def least_level_bytes(d, o, s, split, work, fills, holder, out):
     out[:] = 0.0
     for operand in range(2):
         copies = split[OUTSIDE[operand]]
-        whole = whole_bytes(o, s, operand)
+        whole = whole_bytes(o, s, operand) * least_share(d, s, operand)
         shared = whole if d[D_MULTICAST] > 0.0 else whole * copies
         nearest = True
         for tier in range(int(d[D_TIERS]), 0, -1):
@@ -261,7 +250,7 @@ def least_level_bytes(d, o, s, split, work, fills, holder, out):
             nearest = False
     whole = whole_bytes(o, s, OUTPUTS) * split[2]
     home = keeper(d, 1, OUTPUTS)
-    out[keeper(d, holder, OUTPUTS)] += 2.0 * whole * work[7]
+    out[keeper(d, holder, OUTPUTS)] += 2.0 * whole * work[7] * least_share(d, s, OUTPUTS)
     out[home] += final_bytes(o)
     if holder > 1 and split[2] > 1.0:
         out[home] += 2.0 * whole
@@ -277,15 +266,18 @@ def add_row(d, o, s, nest, split, trips, orders, work, runs, holder, b, r):
     distance = sum_distance(trips, orders)
     reused, reuse = innermost_reuse(trips, orders)
     spilled = whole_bytes(o, s, OUTPUTS) * (f_out - 1.0)
-    weights, inputs, final = batch * s[S_STORED_BYTES] * f_weight, input_dram_bytes(o) * f_in, final_bytes(o)
+    wanted_in = dram_share(d, o, s, nest, trips, orders, split, INPUTS)
+    wanted_weights = dram_share(d, o, s, nest, trips, orders, split, WEIGHTS)
+    inputs, final = wanted_in * input_dram_bytes(o) * f_in, final_bytes(o)
+    weights = wanted_weights * batch * s[S_STORED_BYTES] * f_weight
     writes = (spilled + final) / (weights + inputs + final + 2.0 * spilled)
-    weight_tile = s[S_STORED_BYTES] * (tn * tk) / (o[_N] * o[_K])
+    weight_tile = wanted_weights * s[S_STORED_BYTES] * (tn * tk) / (o[_N] * o[_K])
     in_eff, out_eff, weight_eff = (
         with_writes(runs[0], writes),
         with_writes(runs[1], writes),
         with_writes(runs[2], writes),
     )
-    first_in = input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
+    first_in = wanted_in * input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
     array, drain = batch * work[0], work[1]
     b[B_ARRAY] = array
     b[B_TILE] = array / tiles + min(drain, 0.0)
@@ -326,7 +318,7 @@ def tighten(d, b, r, floor):
     b[B_ARRAY], b[B_DRAIN] = floor[E_ARRAY], floor[E_DRAIN]
     b[B_TILE] = b[B_ARRAY] / r[R_TILES] + min(floor[E_DRAIN], 0.0)
     for slot in range(MAX_LEVELS):
-        b[B_LEVEL + slot] = floor[E_READ + slot] + floor[E_WRITE + slot]
+        b[B_LEVEL + slot] = floor[E_SPENT + slot] + floor[E_SPENT + MAX_LEVELS + slot]
     add_dram_side(d, b, r[R_WEIGHTS], r[R_SPILLED])
 
 

@@ -30,6 +30,7 @@ ACTIONS = (
     "macs",  # multiply-accumulates performed (zeros included where the machine neither skips nor gates them)
     "mac_cycles",  # PE-cycles that MACs take at the op's bits: one each where PEs have a fixed width
     "gated_mac_cycles",  # PE-cycles of MACs that a zero operand gates: they pass, but nothing switches
+    "skipped_macs",  # MACs of the dense GEMM that are never started: n:m, lanes, empty blocks
     "idle_pe_cycles",  # PE-cycles without a MAC
     "decodes",  # stored values, or elements, that decoders of the weight format turn into operands
     "front_end_ops",  # nonzeros picked by the zero-skipping front end (priority encoder + FIFO), one per lane pop
@@ -40,6 +41,9 @@ ACTIONS = (
     "network_bytes",  # delivered to (or collected from) the arrays
     "dram_read_bytes",
     "dram_write_bytes",
+    "intersections",  # look-ups of leaders' tiles by levels that gate or skip
+    *(f"level{i}_{how}_bytes" for i in range(MAX_LEVELS) for how in ("gated", "skipped")),
+    "dram_skipped_bytes",
 )
 """Actions that cost energy; pJ for each comes from ``sim/cost``."""
 

@@ -19,6 +19,7 @@ from sim.memory.dma import effective_bytes_per_cycle
 from sim.memory.dram import RUN_BYTES, efficiency_table, parameters
 from sim.sparsity import formats, lane_order, stealing
 from sim.sparsity.formats.numbers import to_numbers
+from sim.sparsity.level_features import codes as feature_codes
 from sim.spec import MAX_LEVELS, Accelerator
 
 KINDS = {"systolic": 0, "lanes": 1}
@@ -60,6 +61,8 @@ _SCALARS = (
     "array.critical_path_ns",
     "sparsity.fifo_depth",
     "sparsity.empty_tile_cycles",
+    "sparsity.block_skipping",
+    "sparsity.position_skipping",
     "vector.lanes",
     "vector.special_function_lanes",
     "network.hops",
@@ -207,8 +210,11 @@ def _row(machine: Accelerator, levels: Sequence[str]) -> dict[str, float]:
         row[f"{name}.tier"] = tier_of.get(name, 0)
         row[f"{name}.keeps"] = sum(1 << OPERAND_BITS[o] for o in level.keeps) if level else 0
         row[f"{name}.conflicts"] = CONFLICTS[level.bank_conflicts] if level else 0
+        for operand, feature in feature_codes(level.features if level else "").items():
+            row[f"{name}.avoids_{operand}"] = feature
     dram = machine.dram
     row |= {f"dram.{k}": v for k, v in parameters(dram.standard, dram.channels, dram.bandwidth_gb_per_s).items()}
+    row |= {f"dram.avoids_{operand}": feature for operand, feature in feature_codes(dram.features).items()}
     table = efficiency_table(dram.standard, dram.channels)
     for i in range(len(RUN_BYTES)):
         row[f"dram.efficiency_{i}_read"], row[f"dram.efficiency_{i}_mixed"] = table[i]
@@ -237,6 +243,10 @@ _SCALAR_KERNEL = (
     "special",
     "dram_bpc",
     "dram_latency",
+    "avoids_inputs",
+    "avoids_weights",
+    "features",
+    "positions",
 )
 (
     D_KIND,
@@ -258,11 +268,16 @@ _SCALAR_KERNEL = (
     D_SPECIAL,
     D_DRAM_BPC,  # peak
     D_DRAM_LATENCY,
+    D_AVOIDS,  # what DRAM skips of inputs and weights: two columns (:mod:`sim.sparsity.level_features`)
+    _,
+    D_FEATURES,  # 0: no level gates or skips anything, 1: some skip, 2: some gate
+    D_POSITIONS,  # 1: positions of K whose inputs are all zero are skipped
 ) = range(len(_SCALAR_KERNEL))
 D_EFFICIENCY = len(_SCALAR_KERNEL)  # [run length, (reads, mixed)], flattened
 D_LEVELS = D_EFFICIENCY + 2 * len(RUN_BYTES)
 L_BYTES, L_READ_BPC, L_WRITE_BPC, L_DOUBLE, L_KEEPS, L_TIER, L_ACCESS = range(7)  # write 0: shares the read port
-LEVEL_COLUMNS = 7
+L_AVOIDS = 7  # what the level gates or skips of inputs, weights, outputs: three columns
+LEVEL_COLUMNS = 10
 KERNEL_COLUMNS = D_LEVELS + MAX_LEVELS * LEVEL_COLUMNS
 RATES = (  # columns that only say how fast: designs that differ in nothing else share their mappings
     [D_NETWORK_BPC, D_VECTOR, D_SPECIAL, D_DRAM_BPC, D_DRAM_LATENCY]
@@ -290,6 +305,7 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
         (D_ACTIVATION_BITS, "array.activation_bits"),
         (D_TIERS, "tiers"),
         (D_MULTICAST, "network.multicast"),
+        (D_POSITIONS, "sparsity.position_skipping"),
         (D_VECTOR, "vector.lanes"),
         (D_SPECIAL, "vector.special_function_lanes"),
     ):
@@ -303,6 +319,9 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
         out[:, D_EFFICIENCY + 2 * i + 1] = np.minimum(designs[f"dram.efficiency_{i}_mixed"], most)
     out[:, D_HOME] = -1.0
     activations = (1 << OPERAND_BITS["inputs"]) + (1 << OPERAND_BITS["outputs"])
+    for bit, operand in enumerate(("inputs", "weights")):
+        out[:, D_AVOIDS + bit] = designs[f"dram.avoids_{operand}"]
+        out[:, D_FEATURES] = np.maximum(out[:, D_FEATURES], featured(out[:, D_AVOIDS + bit]))
     for slot, name in enumerate(designs.levels):
         level = out[:, D_LEVELS + slot * LEVEL_COLUMNS : D_LEVELS + (slot + 1) * LEVEL_COLUMNS]
         level[:, L_BYTES] = designs[f"{name}.capacity_kib"] * 1024.0
@@ -315,10 +334,28 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
             (L_ACCESS, "access_bytes"),
         ):
             level[:, column] = designs[f"{name}.{field}"]
+        for operand, bit in OPERAND_BITS.items():
+            feature = designs[f"{name}.avoids_{operand}"]
+            level[:, L_AVOIDS + bit] = feature
+            out[:, D_FEATURES] = np.maximum(out[:, D_FEATURES], featured(feature))
         keeps = designs[f"{name}.keeps"].astype(np.int64)
         home = (designs[f"{name}.tier"] == 1) & (keeps & activations == activations) & (out[:, D_HOME] < 0)
         out[home, D_HOME] = slot
     return out
+
+
+def featured(feature: np.ndarray) -> np.ndarray:
+    """0 for no feature, 1 for one that skips, 2 for one that gates."""
+    kind = feature.astype(np.int64) & 3
+    return np.where(kind == 1, 2, np.minimum(kind, 1))
+
+
+def has_features(designs: Designs) -> bool:
+    """Whether any design gates or skips by empty tiles of inputs or weights, at a memory level or by position."""
+    places = ["dram", *designs.levels]
+    return designs["sparsity.position_skipping"].any() or any(
+        (designs[f"{place}.avoids_{operand}"] > 0).any() for place in places for operand in OPERAND_BITS
+    )
 
 
 def bank_efficiency(designs: Designs, level: str) -> np.ndarray:

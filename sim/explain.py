@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.mapping import _AXES, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
-from sim.memory.traffic import fits, held_bytes
+from sim.memory.keepers import fits, held_bytes
 from sim.nest import Level, Loop, Nest, Unroll
 from sim.search import M_BUFFERS, M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_M
 from sim.spec import Accelerator

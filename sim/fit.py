@@ -6,7 +6,8 @@ import numba
 import numpy as np
 
 from sim.designs import D_LEVELS, L_BYTES, L_DOUBLE, L_TIER, LEVEL_COLUMNS
-from sim.memory.traffic import final_bytes, level_room
+from sim.memory.keepers import level_room
+from sim.memory.operands import final_bytes
 from sim.spec import MAX_LEVELS
 from sim.trace import position
 

@@ -30,7 +30,7 @@ from sim.designs import D_COUNT, D_SPLIT, D_TIERS, Designs, kernel_matrix
 from sim.errors import InputError
 from sim.fit import most_buffers
 from sim.mapping import ORDERS, T_ORDER, TIER_COLUMNS
-from sim.memory.traffic import SINGLE_USE
+from sim.memory.keepers import SINGLE_USE
 from sim.search import M_BUFFERS, M_BYPASS, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_M, MAPPING_COLUMNS
 from sim.spec import MAX_TIERS, describe
 from sim.trace import Trace

@@ -9,28 +9,24 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from sim.avoided import shares
 from sim.candidates import R_HOLDER, R_M, R_ORDER, R_SPLIT_K, R_SPLIT_M, grains
-from sim.designs import D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
+from sim.compute.array_work import array_work, share
+from sim.designs import D_FEATURES, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
 from sim.mapping import COARSER, CUTS, EXHAUSTIVE, QUICK, QUICK_CUTS, inner_tile
+from sim.memory.keepers import MODES, SINGLE_USE, fits, held_bytes, keeper, rooms
+from sim.memory.operands import OUTPUTS
 from sim.memory.traffic import (
     E_ARRAY,
     E_NEST,
     E_NETWORK,
     E_READ,
     E_SINGLE,
+    E_SPENT,
     E_SUMS_HELD,
     ENTRY_COLUMNS,
-    MODES,
-    OUTPUTS,
-    SINGLE_USE,
     WHOLE_OP,
-    array_work,
-    fits,
-    held_bytes,
     inner_flow,
-    keeper,
-    rooms,
-    share,
     waste,
 )
 from sim.spec import MAX_LEVELS, MAX_TIERS
@@ -46,7 +42,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, effort):
 
     A finer cut of the innermost tier that lets no level hold more than the same cut by a smaller factor (or than no
     cut) and asks the array for no less cannot gain: no operand passes less often. Such cuts are left out
-    unless the search is exhaustive."""
+    unless the search is exhaustive or levels gate or skip: smaller tiles are empty more often."""
     tiers = int(d[D_TIERS])
     grain = grains(d, s)
     split = r[R_SPLIT_M : R_SPLIT_K + 1]
@@ -60,6 +56,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, effort):
         nest[1, axis] = r[R_M + axis]
         trips[1, axis] = np.ceil(sizes[axis] / nest[1, axis])
     orders[1] = int(r[R_ORDER])
+    left = np.empty((3, MAX_TIERS + 1, 3))
     known, work, room = np.empty((len(CUTS), 11)), np.empty(8), np.empty(MAX_LEVELS)
     if tiers == 1:
         own = np.ceil(nest[1] / split)
@@ -72,7 +69,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, effort):
                 larger = np.empty((2 * len(pool) + MODES, ENTRY_COLUMNS))
                 larger[:used] = pool[:used]
                 pool = larger
-            used = _enter(d, o, s, nest, room, trips, orders, split, work, int(r[R_HOLDER]), pool, start, used, e)
+            used = _enter(d, o, s, nest, room, trips, orders, split, work, int(r[R_HOLDER]), left, pool, start, used, e)
             tier -= 1
             at[tier] += 1
             continue
@@ -86,7 +83,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, effort):
         useful = _cut(sizes, split, nest, trips, orders, tier, CUTS[at[tier]], grain)
         if tier == tiers:
             gains = _gains(d, o, s, slow, nest, split, tier, at[tier], useful, known, work)
-            useful = gains or (useful and effort == EXHAUSTIVE)
+            useful = gains or (useful and (effort == EXHAUSTIVE or d[D_FEATURES] > 0.0))
         if useful:
             tier += 1
             if tier <= tiers:
@@ -149,7 +146,7 @@ def _cut(sizes, split, nest, trips, orders, tier, cut, grain):
 
 
 @numba.njit(cache=True)
-def _enter(d, o, s, nest, room, trips, orders, split, work, holder, pool, start, used, e):
+def _enter(d, o, s, nest, room, trips, orders, split, work, holder, left, pool, start, used, e):
     """Enter the modes of one inner mapping, of those in which tier ``holder`` is the innermost that holds partial sums,
     into the pool's Pareto set ``start..used``: partial sums that bypass the tiers that could hold them, levels used
     singly that hold one tile but not two."""
@@ -171,20 +168,22 @@ def _enter(d, o, s, nest, room, trips, orders, split, work, holder, pool, start,
         holding = choices & ~bypassed & ~(0 if mode >= SINGLE_USE else alone)
         if (holding >> (holder - 1)) > 0 or (holder > 1 and not (holding >> (holder - 2)) & 1):
             continue
-        inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, WHOLE_OP, e)
-        used = _insert(e, pool, start, used)
+        shares(d, o, s, nest, trips, orders, split, room, mode, left)
+        inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, left, WHOLE_OP, e)
+        used = _insert(e, pool, start, used, E_NEST if d[D_FEATURES] > 0.0 else E_SPENT)
     return used
 
 
 @numba.njit(cache=True)
-def _insert(e, pool, start, used):
-    """Keep ``e`` if no entry beats it, and drop the entries that it beats; returns the new end."""
+def _insert(e, pool, start, used, last):
+    """Keep ``e`` if no entry beats it, and drop the entries that it beats; returns the new end. ``last``: where the
+    columns that count end."""
     for i in range(start, used):
-        if _beats(pool[i], e):
+        if _beats(pool[i], e, last):
             return used
     kept = start
     for i in range(start, used):
-        if not _beats(e, pool[i]):
+        if not _beats(e, pool[i], last):
             if kept != i:
                 pool[kept] = pool[i]
             kept += 1
@@ -193,13 +192,13 @@ def _insert(e, pool, start, used):
 
 
 @numba.njit(cache=True)
-def _beats(a, b):
+def _beats(a, b, last):
     """Whether entry ``a`` is nowhere worse than ``b``: cycles, drain, bytes, levels used singly, room for sums."""
     if a[E_ARRAY] > b[E_ARRAY] or a[E_ARRAY + 1] > b[E_ARRAY + 1] or a[E_NETWORK] > b[E_NETWORK]:
         return False
     if a[E_SUMS_HELD] < b[E_SUMS_HELD] or int(a[E_SINGLE]) & ~int(b[E_SINGLE]):
         return False
-    for i in range(E_READ, E_NEST):
+    for i in range(E_READ, last):
         if a[i] > b[i]:
             return False
     return True

@@ -98,12 +98,13 @@ def inner_tile(parent: float, factor: float, whole: bool, grain: float) -> float
 
 
 @numba.njit(cache=True)
-def refetch(trips: np.ndarray, orders: np.ndarray, tier: int, operand: int) -> float:
-    """How often the whole operand (0 inputs, 1 weights, 2 outputs) passes into ``tier``.
+def reuse_tier(trips: np.ndarray, orders: np.ndarray, tier: int, operand: int) -> int:
+    """The tier whose tile, along the dimension that does not index the operand (0 inputs, 1 weights, 2 outputs), passes
+    by while one tile of the operand stays in ``tier``; 0: all of the op.
 
     ``trips`` [tiers + 1, 3]: tiles along m, n, k of each tier over the whole op, row 0 ones; ``orders`` [tiers + 1].
     Going outwards from the tier's own loops: a loop that does not index the operand is free until the first one that
-    does; beyond that, each of its trips is another pass.
+    does.
     """
     outside = OUTSIDE[operand]
     for block in range(tier, 0, -1):
@@ -112,13 +113,20 @@ def refetch(trips: np.ndarray, orders: np.ndarray, tier: int, operand: int) -> f
             if trips[block, axis] <= trips[block - 1, axis]:
                 continue
             if axis != outside:
-                return trips[block, outside]
+                return block
             for further in range(place - 1, -1, -1):
                 other = _AXES[orders[block], further]
                 if trips[block, other] > trips[block - 1, other]:
-                    return trips[block - 1, outside]
+                    return block - 1
             break
-    return 1.0
+    return 0
+
+
+@numba.njit(cache=True)
+def refetch(trips: np.ndarray, orders: np.ndarray, tier: int, operand: int) -> float:
+    """How often the whole operand passes into ``tier`` (arguments as :func:`reuse_tier`): each trip of a loop that does
+    not index it, beyond those that reuse its tile, is another pass."""
+    return trips[reuse_tier(trips, orders, tier, operand), OUTSIDE[operand]]
 
 
 @numba.njit(cache=True)

@@ -12,8 +12,8 @@ from sim.counts import COLUMNS, named
 from sim.designs import KINDS, ORIENTATIONS, Designs
 from sim.explain import in_one_line
 from sim.mapping import T_K, T_N, TIER_COLUMNS
-from sim.memory.traffic import S_CUT_PASS, S_PASS
 from sim.search import M_NEST
+from sim.sparse_columns import S_CUT_PASS, S_PASS
 from sim.sparse_ops import GUESSED
 from sim.trace import Trace
 

@@ -9,6 +9,7 @@ from sim.cost.energy import leakage_mw, prices
 from sim.designs import Designs
 from sim.memo import once
 from sim.scores import (
+    P_CHECK,
     P_CYCLE,
     P_DECODE,
     P_DRAM,
@@ -40,6 +41,7 @@ def price_table(designs: Designs) -> NDArray[np.float64]:
     out[:, P_GATED] = found["gated_mac_cycles"] - found["idle_pe_cycles"]
     out[:, P_DECODE] = found["decodes"]
     out[:, P_FRONT], out[:, P_SCATTER] = found["front_end_ops"], found["scatter_ops"]
+    out[:, P_CHECK] = found["intersections"]
     out[:, P_VECTOR], out[:, P_SPECIAL] = found["vector_ops"], found["special_function_ops"]
     for slot in range(len(designs.levels)):
         out[:, P_LEVEL + 2 * slot] = found[f"level{slot}_read_bytes"]

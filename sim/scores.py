@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import numba
 
-from sim.designs import D_KIND, D_ORIENTATION
+from sim.designs import D_KIND, D_ORIENTATION, D_POSITIONS
 from sim.memory.on_chip import X_HOME, X_READ, X_WRITE
-from sim.memory.traffic import (
-    E_NETWORK,
-    E_READ,
-    E_WEIGHT_PASSES,
-    E_WRITE,
-    S_DECODED,
-    S_EFFECTUAL,
-    S_NONZEROS,
-    S_PACKED_K,
-)
+from sim.memory.traffic import E_CHECKS, E_NETWORK, E_SPENT, E_WEIGHT_PASSES
+from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_EMPTY, S_FOLDS, S_NONZEROS, S_PACKED_K
+from sim.sparsity.emptiness import SIDES, empty_share
 from sim.spec import MAX_LEVELS
 from sim.trace import position
 
@@ -26,10 +19,9 @@ TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes:
 
 # Prices of a design: pJ a cycle that passes (idle PEs, leakage, background), a byte of DRAM, of the network, of levels
 # pJ of a MAC, of its cycle beyond an idle one, of a gated one's, a decoded weight, a zero-skipping pop, a scattered
-# sum, vector and special operations
-P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_DECODE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL, P_LEVEL = (
-    range(12)
-)
+# sum, vector and special operations, a look-up of a leader's tile
+P_CYCLE, P_DRAM, P_NETWORK, P_MAC, P_MAC_CYCLE, P_GATED, P_DECODE, P_FRONT, P_SCATTER, P_VECTOR, P_SPECIAL = range(11)
+P_CHECK, P_LEVEL = 11, 12
 PRICE_COLUMNS = P_LEVEL + 2 * MAX_LEVELS
 
 
@@ -47,8 +39,12 @@ def score_of(objective, cycles, energy, dram):
 
 @numba.njit(cache=True)
 def macs_of(d, o, s):
-    """MACs of the op: nonzero ones on lanes, zeros included in a systolic array, n:m pruned ones not."""
-    return o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K])
+    """MACs of the op: nonzero ones on lanes, zeros included in a systolic array, n:m pruned ones and skipped blocks
+    not, nor positions that no input of the op needs."""
+    macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K] * s[S_FOLDS])
+    if d[D_POSITIONS] > 0.0:
+        macs *= 1.0 - empty_share(s[S_EMPTY : S_EMPTY + SIDES * SIDES], o[_M], 1.0)
+    return macs
 
 
 @numba.njit(cache=True)
@@ -67,8 +63,8 @@ def mapping_energy(price, o, s, e, x, cycles):
     """pJ of what a mapping decides: bytes by level, network, DRAM, pops of the front end, and cycles that pass."""
     total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_NETWORK]
     weights = price[P_FRONT] * s[S_NONZEROS] + price[P_DECODE] * s[S_DECODED]
-    total += weights * o[_BATCH] * e[E_WEIGHT_PASSES]
+    total += weights * o[_BATCH] * e[E_WEIGHT_PASSES] + price[P_CHECK] * e[E_CHECKS]
     for slot in range(MAX_LEVELS):
-        total += price[P_LEVEL + 2 * slot] * (e[E_READ + slot] + x[X_HOME + 2 * slot])
-        total += price[P_LEVEL + 2 * slot + 1] * (e[E_WRITE + slot] + x[X_HOME + 2 * slot + 1])
+        total += price[P_LEVEL + 2 * slot] * (e[E_SPENT + slot] + x[X_HOME + 2 * slot])
+        total += price[P_LEVEL + 2 * slot + 1] * (e[E_SPENT + MAX_LEVELS + slot] + x[X_HOME + 2 * slot + 1])
     return total

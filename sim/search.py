@@ -68,15 +68,8 @@ from sim.memory.on_chip import (
     op_cycles,
     tiled_cycles,
 )
-from sim.memory.traffic import (
-    E_BYPASS,
-    E_DRAIN,
-    E_NEST,
-    E_SINGLE,
-    ENTRY_COLUMNS,
-    INPUTS,
-    OUTPUTS,
-)
+from sim.memory.operands import INPUTS, OUTPUTS
+from sim.memory.traffic import E_BYPASS, E_DRAIN, E_NEST, E_SINGLE, ENTRY_COLUMNS
 from sim.scores import LATENCY, P_CYCLE, P_DRAM, P_LEVEL, base_energy, mapping_energy, score_of
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position

@@ -14,14 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.designs import ASSIGNMENTS, FORMATS, FULL_DEPTH, GATINGS, KINDS, ORIENTATIONS, STEALING, Designs
+from sim.designs import (
+    ASSIGNMENTS,
+    DATAFLOWS,
+    FORMATS,
+    FULL_DEPTH,
+    GATINGS,
+    KINDS,
+    ORIENTATIONS,
+    STEALING,
+    Designs,
+    has_features,
+)
 from sim.groups import codes
 from sim.memo import once
-from sim.memory.traffic import (
+from sim.op_emptiness import emptiness, filled_blocks
+from sim.sparse_columns import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
     S_DECODED,
     S_EFFECTUAL,
+    S_FOLDS,
     S_GRAIN,
     S_NONZEROS,
     S_PACKED_K,
@@ -29,6 +42,7 @@ from sim.memory.traffic import (
     S_RESTART,
     S_ROOM_BYTES,
     S_STORED_BYTES,
+    S_WEIGHT_FOLDS,
     SPARSE_COLUMNS,
 )
 from sim.sparsity import estimate, lanes
@@ -52,6 +66,7 @@ _CONFIG = (
     "sparsity.gating",
     "sparsity.empty_tile_cycles",
 )
+_KEYS = (*_CONFIG, "lanes", "block_n", "block_k")
 _NAMES = {
     table: {code: name for name, code in codes.items()}
     for table, codes in (
@@ -74,31 +89,45 @@ class SparseTable:
 
 
 def sparse_table(designs: Designs, trace: Trace) -> SparseTable:
-    """One row of values per distinct sparse configuration of ``designs``."""
+    """One row of values per distinct sparse configuration of ``designs``; with features at memory levels, how often
+    tiles of inputs and weights are empty comes behind (:data:`sim.sparse_columns.S_EMPTY`)."""
     keys = _keys(designs)
     config = codes([keys]) if len(keys) > 1 else np.zeros(1, dtype=np.int64)
     _, first = np.unique(config, return_index=True)
     rows = [trace.remembered(("sparse", key.tobytes()), partial(_row, key, trace)) for key in keys[first]]
     values = np.stack([found for found, _ in rows])
+    if has_features(designs):
+        empty = trace.remembered(("emptiness",), partial(emptiness, trace))
+        values = np.concatenate([values, np.broadcast_to(empty, (len(values), *empty.shape))], axis=2)
     return SparseTable(values, config, [labels for _, labels in rows])
 
 
 def _row(key: NDArray[np.float64], trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
     """[ops, SPARSE_COLUMNS] and [ops] labels of one configuration."""
     values = np.zeros((len(trace), SPARSE_COLUMNS))
-    labels = _fill(dict(zip((*_CONFIG, "lanes"), key, strict=True)), trace, values)
+    labels = _fill(dict(zip(_KEYS, key, strict=True)), trace, values)
     return values, labels
 
 
 @once
 def _keys(designs: Designs) -> NDArray[np.float64]:
     is_lanes = designs["array.kind"] == KINDS["lanes"]
-    return np.column_stack([designs[c] for c in _CONFIG] + [np.where(is_lanes, designs["array.rows"], 0)])
+    skips = designs["sparsity.block_skipping"] > 0
+    across = np.where(skips & (designs["array.dataflow"] != DATAFLOWS["is"]), designs["array.cols"], skips)
+    down = np.where(skips & (designs["array.dataflow"] != DATAFLOWS["os"]), designs["array.rows"], skips)
+    lane_count = np.where(is_lanes, designs["array.rows"], 0)
+    return np.column_stack([designs[c] for c in _CONFIG] + [lane_count, across, down])
 
 
 def configuration(designs: Designs) -> dict[str, float]:
-    """Sparse support of the first design, as codes; ``lanes``: how many, 0 for a systolic array."""
-    return dict(zip((*_CONFIG, "lanes"), (float(x) for x in _keys(designs)[0]), strict=True))
+    """Sparse support of the first design, as codes; ``lanes``: how many, 0 for a systolic array; ``block_n``,
+    ``block_k``: the blocks of weights that it skips, 0 for none."""
+    return dict(zip(_KEYS, (float(x) for x in _keys(designs)[0]), strict=True))
+
+
+def block_of(c: dict[str, float]) -> tuple[int, int]:
+    """(output features, input features) of the blocks of zeros that a configuration skips."""
+    return int(c["block_n"]), int(c["block_k"])
 
 
 def lane_settings(c: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -149,16 +178,37 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
         compressed = weights.stored < elements * ops["weight_bits"].to_numpy(dtype=np.float64) / 8.0
         per_value = storage(c).decoder(1).per == "values"
         out[:, S_DECODED] = np.where(compressed, nonzeros if per_value else elements, 0.0)
-    out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, ops["n"].to_numpy(dtype=np.float64) * weights.packed_k)
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = (stored + scales) * fetched
     out[:, S_ROOM_BYTES] = room + scales
     out[:, S_ARRAY_BYTES] = stored + scales
     labels = np.where(packed < ops["k"].to_numpy(), "n:m", "dense").astype(object)
+    out[:, S_FOLDS] = out[:, S_WEIGHT_FOLDS] = 1.0
+    if c["block_n"] > 0:
+        _skip_blocks(c, trace, out, labels, weights.stored < elements * ops["weight_bits"].to_numpy() / 8.0)
+    walked = ops["n"].to_numpy(dtype=np.float64) * packed * out[:, S_FOLDS]
+    out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, walked)
     if c["array.kind"] == KINDS["lanes"]:
         labels = _lane_cycles(c, trace, out)
     labels[weights.guessed] = labels[weights.guessed] + GUESSED
     return labels
+
+
+def _skip_blocks(
+    c: dict[str, float], trace: Trace, out: NDArray[np.float64], labels: NDArray[np.object_], compressed: Any
+) -> None:
+    """Shares of folds (or of the stream) that an array with ``block_skipping`` does; a bit a block says which, stored
+    with the weights."""
+    outputs, inputs = block_of(c)
+    n, k = (trace.ops[dim].to_numpy(dtype=np.float64) for dim in ("n", "k"))
+    for i in np.flatnonzero(trace.ops["nonzeros"].to_numpy() < n * k):
+        share, how = filled_blocks(trace, int(i), outputs, inputs)
+        out[i, S_FOLDS] = share
+        out[i, S_WEIGHT_FOLDS] = 1.0 if compressed[i] else share
+        labels[i] = how
+    bits = np.where(out[:, S_FOLDS] < 1.0, np.ceil(n / outputs) * np.ceil(k / inputs) / 8.0, 0.0)
+    for column in (S_STORED_BYTES, S_ROOM_BYTES, S_ARRAY_BYTES):
+        out[:, column] += bits
 
 
 CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet at the cuts

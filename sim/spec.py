@@ -17,6 +17,7 @@ from sim.compute.precision import ARITHMETICS, cycles_per_vector
 from sim.errors import InputError, nearest
 from sim.sparsity.formats import Format, format_of
 from sim.sparsity.formats.n_of_m import LARGEST_GROUP
+from sim.sparsity.level_features import parse
 
 Operand = Literal["weights", "inputs", "outputs"]
 OPERANDS: tuple[str, ...] = get_args(Operand)
@@ -90,6 +91,10 @@ class Sparsity(_Part):
     ahead, 0 = barrier), ``assignment`` of features to lanes (:mod:`sim.sparsity.lane_order`), ``stealing`` (lanes of a
     group share the work between two barriers: :mod:`sim.sparsity.stealing`), ``empty_tile_cycles`` (cycles an all-zero
     tile costs). ``gating``: operands whose zero keeps a PE still for the MAC's cycles; saves energy, not time.
+    ``block_skipping``: a systolic array passes over what it would do for an all-zero block of weights: a fold (weight
+    stationary), or one step of the stream (the weights that enter all columns, or all rows, together).
+    ``position_skipping``: the array takes only positions of K at which some input is not zero, of those that it works
+    on together (a tier-1 tile's M, or the vectors that enter the array at a time).
     """
 
     format: str = "dense"
@@ -105,6 +110,8 @@ class Sparsity(_Part):
     assignment: Literal["contiguous", "interleaved", "sorted", "balanced"] = "contiguous"
     stealing: Literal["none", "group"] = "none"
     empty_tile_cycles: Literal[0, 1] = 1
+    block_skipping: bool = False
+    position_skipping: bool = False
     gating: Literal["none", "weights", "inputs", "both"] = "none"
 
     @field_validator("n_of_m")
@@ -143,6 +150,12 @@ class Sparsity(_Part):
         return self
 
     @model_validator(mode="after")
+    def _blocks(self) -> Sparsity:
+        if self.block_skipping and self.n_of_m:
+            raise ValueError("block_skipping and n_of_m do not go together: n:m weights leave no block empty")
+        return self
+
+    @model_validator(mode="after")
     def _storable(self) -> Sparsity:
         if (self.format == "n_of_m") != (self.n_of_m is not None):
             raise ValueError("format n_of_m and n_of_m ('2:4') go together")
@@ -170,7 +183,8 @@ class MemoryLevel(_Part):
     ``bandwidth_gb_per_s`` is all banks together (1 GB/s = 10^9 byte/s). One port (``ports: 1``): reads plus writes
     share it; two: reads have it, writes have as much again. ``bank_conflicts: random``: accesses fall on banks at
     random, one a bank and cycle, instead of interleaved without conflict. ``access_bytes``: the smallest access; a
-    shorter run of a tile's row wastes the rest.
+    shorter run of a tile's row wastes the rest. ``features``: transfers to the inside that it gates or skips
+    (:mod:`sim.sparsity.level_features`), e.g. "skip inputs <-> weights by vector".
     """
 
     keeps: tuple[Operand, ...]
@@ -181,6 +195,20 @@ class MemoryLevel(_Part):
     bank_conflicts: Literal["none", "random"] = "none"
     access_bytes: int = Field(default=1, gt=0, le=4096)
     double_buffered: bool = True
+    features: str = ""
+
+    @field_validator("features")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _keeps_targets(self) -> MemoryLevel:
+        for feature in parse(self.features):
+            if feature.target not in self.keeps:
+                raise ValueError(f"features: {feature.kind} {feature.target}, but the level does not keep them")
+        return self
 
     @field_validator("keeps")
     @classmethod
@@ -194,11 +222,22 @@ class Dram(_Part):
     """Off-chip memory: a standard from ``sim/memory/data/dram_standards.csv`` and how many channels of it.
 
     ``bandwidth_gb_per_s`` replaces the standard's peak (all channels together); its efficiency still applies.
+    ``features``: weights or inputs that are not fetched where a leader is empty ("skip weights <- inputs by vector":
+    :mod:`sim.sparsity.level_features`); a vector of them is a run of its own.
     """
 
     standard: str = "lpddr4_3200"
     channels: int = Field(default=1, gt=0, le=64)
     bandwidth_gb_per_s: float | None = Field(default=None, gt=0, le=1e6)
+    features: str = ""
+
+    @field_validator("features")
+    @classmethod
+    def _fetches(cls, value: str) -> str:
+        for feature in parse(value):
+            if feature.kind != "skip" or feature.target == "outputs":
+                raise ValueError(f"DRAM can only skip weights or inputs, not {feature.kind} {feature.target}")
+        return value
 
     @field_validator("standard")
     @classmethod
@@ -271,6 +310,8 @@ class Accelerator(_Part):
             raise ValueError(f"memory: the outermost levels ({', '.join(self.tiers[0])}) must keep {missing[0]} too")
         if self.array.kind == "lanes" and self.sparsity.n_of_m:
             raise ValueError("sparsity.n_of_m is for systolic arrays; lanes skip any zero")
+        if self.array.kind == "lanes" and self.sparsity.block_skipping:
+            raise ValueError("sparsity.block_skipping is for systolic arrays; lanes skip any zero")
         return self
 
     @property

@@ -10,26 +10,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.memory.traffic import S_CUT_PASS, S_NONZEROS, S_PASS, S_RESTART
-from sim.sparse_ops import drained, lane_settings
+from sim.sparse_columns import S_CUT_PASS, S_FOLDS, S_NONZEROS, S_PASS, S_RESTART
+from sim.sparse_ops import block_of, drained, lane_settings
 from sim.sparsity import lanes
-from sim.tiles import G_CUT_PASS, G_NONZEROS, G_PASS
+from sim.sparsity.density import Actual
+from sim.tiles import G_CUT_PASS, G_FOLDS, G_NONZEROS, G_PASS
 from sim.trace import Trace
 
 
 def tile_weights(
     configuration: dict[str, float], trace: Trace, op: int, sparse: NDArray[np.float64], tile_n: int, tile_k: int
 ) -> NDArray[np.float64]:
-    """[tiles along N, tiles along K, 3] (:data:`sim.tiles.G_NONZEROS` ...) of one op. ``configuration``: the machine's
+    """[tiles along N, tiles along K, 4] (:data:`sim.tiles.G_NONZEROS` ...) of one op. ``configuration``: the machine's
     sparse support (:func:`sim.sparse_ops.configuration`); ``sparse``: the op's row of the sparse table."""
     n, k = int(trace.ops["n"].iloc[op]), int(trace.ops["k"].iloc[op])
     starts_n, starts_k = np.arange(0, n, tile_n), np.arange(0, k, tile_k)
-    found = np.zeros((len(starts_n), len(starts_k), 3))
+    found = np.zeros((len(starts_n), len(starts_k), 4))
+    found[..., G_FOLDS] = sparse[S_FOLDS]
     which = int(trace.ops["profile"].iloc[op])
     is_lanes = configuration["lanes"] > 0
     if which >= 0 and trace.masks is not None:
         mask = trace.masks[which]
         found[..., G_NONZEROS] = np.add.reduceat(np.add.reduceat(mask, starts_n, axis=0, dtype=np.int64), starts_k, 1)
+        if sparse[S_FOLDS] < 1.0:
+            block = block_of(configuration)
+            for i, row in enumerate(starts_n):
+                for j, column in enumerate(starts_k):
+                    part = mask[row : row + tile_n, column : column + tile_k]
+                    found[i, j, G_FOLDS] = 1.0 - Actual(part).empty(*block)
         if is_lanes:
             settings, cut = lane_settings(configuration)
             output = settings["orientation"] == "output"

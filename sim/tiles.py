@@ -6,9 +6,14 @@ import numba
 import numpy as np
 
 from sim.account import C_COMPUTE, C_EDGE, C_FILL, C_IMBALANCE, C_LEVEL, C_NETWORK
+from sim.avoided import dram_share, shares
+from sim.compute.array_work import array_work, share
 from sim.designs import D_DRAM_BPC, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
 from sim.mapping import _AXES, T_ORDER, TIER_COLUMNS, refetch, sum_distance
+from sim.memory.keepers import SINGLE_USE, rooms
 from sim.memory.on_chip import DRAM_COLUMNS, X_HOME, busy_cycles
+from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
+from sim.memory.runs import tile_runs, with_writes
 from sim.memory.traffic import (
     CAME,
     E_ARRAY,
@@ -19,30 +24,23 @@ from sim.memory.traffic import (
     ENDS,
     ENTRY_COLUMNS,
     GOES,
-    INPUTS,
-    OUTPUTS,
+    STARTS,
+    STAYS_INPUTS,
+    STAYS_WEIGHTS,
+    inner_flow,
+)
+from sim.search import M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_K, M_SPLIT_M
+from sim.sparse_columns import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
+    S_FOLDS,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
     S_ROOM_BYTES,
     S_STORED_BYTES,
-    SINGLE_USE,
-    STARTS,
-    STAYS_INPUTS,
-    STAYS_WEIGHTS,
-    WEIGHTS,
-    array_work,
-    final_bytes,
-    inner_flow,
-    input_dram_bytes,
-    rooms,
-    tile_runs,
-    whole_bytes,
-    with_writes,
+    S_WEIGHT_FOLDS,
 )
-from sim.search import M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_K, M_SPLIT_M
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -51,8 +49,9 @@ _WBITS, _ABITS, _OBITS, _INPUT_ELEMENTS = (
     position(c) for c in ("weight_bits", "activation_bits", "output_bits", "input_elements")
 )
 
-G_NONZEROS, G_PASS, G_CUT_PASS = range(3)
-"""Columns of a weight-tile table [tiles along N, tiles along K, 3]: nonzeros, lane cycles uncut and cut."""
+G_NONZEROS, G_PASS, G_CUT_PASS, G_FOLDS = range(4)
+"""Columns of a weight-tile table [tiles along N, tiles along K, 4]: nonzeros, lane cycles uncut and cut, share of the
+blocks that a systolic array does not skip."""
 LOAD_WEIGHTS, LOAD_INPUTS, COMPUTE, STORE = range(4)
 
 
@@ -89,6 +88,14 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
     for tier in range(1, tiers + 1):
         full[tier] = mapping[M_NEST + (tier - 1) * TIER_COLUMNS : M_NEST + (tier - 1) * TIER_COLUMNS + 3]
     rooms(d, o, s, full, room)
+    left, wanted = np.empty((3, MAX_TIERS + 1, 3)), np.empty(2)
+    for tier in range(2, tiers + 1):
+        for axis in range(3):
+            part_of = share(sizes[axis], tile[axis], split[axis])
+            whole_trips[tier, axis] = max(whole_trips[tier - 1, axis], np.ceil(part_of / full[tier, axis]))
+    shares(d, o, s, full, whole_trips, orders, split, room, mode, left)
+    for operand in range(2):
+        wanted[operand] = dram_share(d, o, s, full, whole_trips, orders, split, operand)
     drain = 0.0
     for i in range(total):
         for step in range(3):
@@ -103,9 +110,9 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         m, n, k = nest[1, 0], nest[1, 1], nest[1, 2]
         for tier in range(2, tiers + 1):
             for axis in range(3):
-                share = np.ceil(nest[1, axis] / split[axis])
-                nest[tier, axis] = min(mapping[M_NEST + (tier - 1) * TIER_COLUMNS + axis], share)
-                trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(share / nest[tier, axis]))
+                of_array = np.ceil(nest[1, axis] / split[axis])
+                nest[tier, axis] = min(mapping[M_NEST + (tier - 1) * TIER_COLUMNS + axis], of_array)
+                trips[tier, axis] = max(trips[tier - 1, axis], np.ceil(of_array / nest[tier, axis]))
         turn[STAYS_INPUTS] = _same(at, 0, 0, 2, begins)
         turn[STAYS_WEIGHTS] = _same(at, 0, 1, 2, begins)
         turn[CAME] = _same(at, 0, 0, 1, begins)
@@ -119,8 +126,8 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         part[_INPUT_ELEMENTS] = o[_INPUT_ELEMENTS] * (m * k) / (sizes[0] * sizes[2])
         last = nest[tiers] if tiers > 1 else np.ceil(nest[1] / split)
         work = array_work(d, part, own, nest[1], split, slow, last[0], last[1], last[2])
-        inner_flow(d, part, own, nest, room, trips, orders, split, work, mode, turn, e)
-        _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, x, times[i])
+        inner_flow(d, part, own, nest, room, trips, orders, split, work, mode, left, turn, e)
+        _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, wanted, x, times[i])
         times[i, COMPUTE] = busy_cycles(d, e, x, steps)
         out[C_COMPUTE] += e[E_IDEAL]
         out[C_EDGE] += e[E_EDGE] - e[E_IDEAL]
@@ -144,21 +151,25 @@ def _own_weights(s, own, found, area, o):
     """A tile's own share of the op's weights: nonzeros and lane cycles as counted, values by nonzeros and metadata by
     area where the store is compressed, everything by area where it is not."""
     own[S_NONZEROS], own[S_PASS], own[S_CUT_PASS] = found[G_NONZEROS], found[G_PASS], found[G_CUT_PASS]
+    own[S_FOLDS] = found[G_FOLDS]
+    if s[S_WEIGHT_FOLDS] < 1.0:
+        own[S_WEIGHT_FOLDS] = found[G_FOLDS]
     own[S_ROOM_BYTES] = s[S_ROOM_BYTES] * area
-    share = area
+    portion = area
     dense = s[S_ROOM_BYTES]
     if s[S_ARRAY_BYTES] < dense and s[S_NONZEROS] > 0.0 and s[S_PACKED_K] == o[_K]:
         values = min(s[S_NONZEROS] * o[_WBITS] / 8.0, s[S_ARRAY_BYTES])
-        share = (values * found[G_NONZEROS] / s[S_NONZEROS] + (s[S_ARRAY_BYTES] - values) * area) / s[S_ARRAY_BYTES]
-    own[S_ARRAY_BYTES] = s[S_ARRAY_BYTES] * share
-    own[S_STORED_BYTES] = s[S_STORED_BYTES] * share
+        portion = (values * found[G_NONZEROS] / s[S_NONZEROS] + (s[S_ARRAY_BYTES] - values) * area) / s[S_ARRAY_BYTES]
+    own[S_ARRAY_BYTES] = s[S_ARRAY_BYTES] * portion
+    own[S_STORED_BYTES] = s[S_STORED_BYTES] * portion
 
 
 @numba.njit(cache=True)
-def _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, x, times):
-    """One tile's DRAM cycles into ``times`` and what tier 1 reads and writes for them into ``x``."""
-    weights = 0.0 if turn[STAYS_WEIGHTS] > 0.0 else own[S_STORED_BYTES]
-    inputs = 0.0 if resident_in or turn[STAYS_INPUTS] > 0.0 else input_dram_bytes(part)
+def _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, wanted, x, times):
+    """One tile's DRAM cycles into ``times`` and what tier 1 reads and writes for them into ``x``; ``wanted``: shares of
+    inputs and weights that DRAM does not skip."""
+    weights = 0.0 if turn[STAYS_WEIGHTS] > 0.0 else own[S_STORED_BYTES] * wanted[WEIGHTS]
+    inputs = 0.0 if resident_in or turn[STAYS_INPUTS] > 0.0 else input_dram_bytes(part) * wanted[INPUTS]
     sums = whole_bytes(part, own, OUTPUTS)
     reload = sums if spills and turn[STARTS] == 0.0 and turn[CAME] == 0.0 else 0.0
     spill = sums if spills and turn[ENDS] == 0.0 and turn[GOES] == 0.0 else 0.0

@@ -30,8 +30,9 @@ from sim.designs import D_COLS, D_COUNT, D_LEVELS, D_ROWS, L_BYTES, L_KEEPS, L_T
 from sim.fit import reserved_bytes
 from sim.mapping import T_K, T_M, T_N
 from sim.memory.channels import walk_channels
+from sim.memory.keepers import level_room
+from sim.memory.operands import WEIGHTS, tile_bytes
 from sim.memory.schedule import walk
-from sim.memory.traffic import WEIGHTS, level_room, tile_bytes
 from sim.search import M_BUFFERS, M_NEST
 from sim.sparse_ops import configuration
 from sim.spec import MAX_LEVELS, MAX_TIERS, Dma

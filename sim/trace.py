@@ -60,15 +60,20 @@ NUMBERS: dict[str, float] = {
     "live_out_bytes": 0,
     "repeats": 1,
     "input_density": 1,  # share of inputs that are not zero at run time
+    "input_union": 0,  # share of the positions of K that any of the M vectors uses; 0: not known, zeros independent
     "weight_scale_bytes": 0,  # scales and zero points of a quantised stationary operand, one batch item
 }
 """Numeric columns of the op table and their defaults; bytes are of 8 bits."""
 
-LATER = ("input_elements", "input_density", "weight_scale_bytes")
+LATER = ("input_elements", "input_density", "input_union", "weight_scale_bytes")
 """Columns that the first files of this version lack; they take their defaults."""
 
 TEXTS = ("name", "kind", "matrix_type", "weight_source", "sparsity_label")
-_AFTER_KIND = ("input_density", "weight_scale_bytes")  # columns that no kernel reads but :mod:`sim.sparse_ops` folds in
+_AFTER_KIND = (
+    "input_density",
+    "input_union",
+    "weight_scale_bytes",
+)  # columns that no kernel reads but :mod:`sim.sparse_ops` folds in
 _ORDER = [*(name for name in NUMBERS if name not in _AFTER_KIND), "kind", *_AFTER_KIND]
 _POSITION = {name: i for i, name in enumerate(_ORDER)}
 

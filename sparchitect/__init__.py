@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from sim.parallel.network import Chips
     from sim.report import Report
     from sim.simulate import evaluate, simulate
+    from sim.sparsity.removal.transform import remove
     from sim.sparsity.reorder.transform import reorder
     from sim.spec import Accelerator
     from sim.trace import Op, Sparsity, Trace, gemm
+    from workloads.activations import with_activation_zeros
     from workloads.llm import llm
     from workloads.traces import load_trace
 
@@ -50,11 +52,13 @@ _HOME = {
     "llm": "workloads.llm",
     "load_trace": "workloads.traces",
     "reduction": "sim.operations",
+    "remove": "sim.sparsity.removal.transform",
     "reorder": "sim.sparsity.reorder.transform",
     "sequence": "sim.operations",
     "simulate": "sim.simulate",
     "simulate_chips": "sim.parallel.chips",
     "sweep": "dse.sweep",
+    "with_activation_zeros": "workloads.activations",
 }
 
 __all__ = [
@@ -78,11 +82,13 @@ __all__ = [
     "llm",
     "load_trace",
     "reduction",
+    "remove",
     "reorder",
     "sequence",
     "simulate",
     "simulate_chips",
     "sweep",
+    "with_activation_zeros",
 ]
 
 

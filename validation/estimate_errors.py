@@ -16,7 +16,7 @@ import argparse
 import csv
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,17 @@ def counts_of(mask: NDArray[np.bool_]) -> Counts:
     return Counts(mask.sum(axis=1, dtype=np.int64), mask.sum(axis=0, dtype=np.int64))
 
 
-def measure() -> pd.DataFrame:
-    """The table: errors in per cent of the walk, absolute but for the mean."""
+def real_masks() -> Iterator[NDArray[np.bool_]]:
+    """Every method at :data:`LEVELS`, all matrices of :data:`LAYERS`."""
     store = default_store()
-    masks = []
     for method, level, layer, matrix_type in itertools.product(METHODS, LEVELS, LAYERS, MATRIX_TYPES):
-        mask = store.mask(f"{method}_{level}", layer, matrix_type)
-        masks.append((mask, counts_of(mask)))
+        yield store.mask(f"{method}_{level}", layer, matrix_type)
+
+
+def measure(chosen: Sequence[NDArray[np.bool_]] | None = None) -> pd.DataFrame:
+    """The table: errors in per cent of the walk, absolute but for the mean; of :func:`real_masks` unless others are
+    given."""
+    masks = [(mask, counts_of(mask)) for mask in (real_masks() if chosen is None else chosen)]
     rows = []
     for orientation, assignment in itertools.product(lanes.ORIENTATIONS, ALL):
         found: dict[tuple[str, str], list[float]] = {}
@@ -86,19 +90,19 @@ def write(found: pd.DataFrame) -> None:
         writer.writerows(found.itertuples(index=False))
 
 
-def large_masks(seed: int = 0) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Half of :data:`LARGE` kept: the largest of each row (as Wanda) and the largest of all (as magnitude), of normal
+def large_masks(shape: tuple[int, int] = LARGE, seed: int = 0) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Half of ``shape`` kept: the largest of each row (as Wanda) and the largest of all (as magnitude), of normal
     weights times log-normal row and column scales."""
     rng = np.random.default_rng(seed)
-    score = np.abs(rng.standard_normal(LARGE, dtype=np.float32))
-    score *= np.exp(rng.normal(0, 0.5, LARGE[1])).astype(np.float32)
-    half = LARGE[1] // 2
+    score = np.abs(rng.standard_normal(shape, dtype=np.float32))
+    score *= np.exp(rng.normal(0, 0.5, shape[1])).astype(np.float32)
+    half = shape[1] // 2
     yield "half of each row", score >= np.partition(score, half, axis=1)[:, half, None]
-    score *= np.exp(rng.normal(0, 0.35, LARGE[0])).astype(np.float32)[:, None]
+    score *= np.exp(rng.normal(0, 0.35, shape[0])).astype(np.float32)[:, None]
     yield "half of all", score >= np.partition(score.ravel(), score.size // 2)[score.size // 2]
 
 
-def measure_large() -> pd.DataFrame:
+def measure_large(shape: tuple[int, int] = LARGE) -> pd.DataFrame:
     """Seconds and errors of the estimate and of a drawn mask, walked; both after one call that compiles."""
     designs = [
         {"lanes": 16, "barrier_depth": 64, "orientation": "output"},
@@ -109,7 +113,7 @@ def measure_large() -> pd.DataFrame:
         {"lanes": 16, "barrier_depth": 64, "orientation": "output", "stealing": "group"},
     ]
     rows = []
-    for kept, mask in large_masks():
+    for kept, mask in large_masks(shape):
         counts = counts_of(mask)
         for design in designs:
             estimate.from_counts(counts, **design)

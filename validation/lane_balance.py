@@ -10,8 +10,11 @@ at 50 %, 16 lanes; even lanes take nonzeros / lanes and the groups' restarts
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sim.sparsity import estimate, lanes
 from sim.sparsity.lane_order import ALL
@@ -28,12 +31,20 @@ WAYS = {
 }
 
 
-def table() -> pd.DataFrame:
-    """Columns: method, lanes own, waiting, and a ratio an assignment."""
+def real_masks() -> dict[str, list[NDArray[np.bool_]]]:
+    """Method to its masks of :data:`LAYERS`."""
     store = default_store()
+    return {
+        method: [store.mask(f"{method}_{LEVEL}", layer, t) for layer in LAYERS for t in MATRIX_TYPES]
+        for method in METHODS
+    }
+
+
+def table(chosen: Mapping[str, Sequence[NDArray[np.bool_]]] | None = None) -> pd.DataFrame:
+    """Columns: method, lanes own, waiting, and a ratio an assignment; of :func:`real_masks` unless others are given."""
+    by_method = real_masks() if chosen is None else chosen
     rows = []
-    for method, orientation in itertools.product(METHODS, lanes.ORIENTATIONS):
-        masks = [store.mask(f"{method}_{LEVEL}", layer, t) for layer in LAYERS for t in MATRIX_TYPES]
+    for (method, masks), orientation in itertools.product(by_method.items(), lanes.ORIENTATIONS):
         for way, settings in WAYS.items():
             restart = 2.0 if "fifo_depth" in settings else 1.0
             owners = [lanes.owners_first(mask, orientation).shape[0] for mask in masks]

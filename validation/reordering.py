@@ -14,7 +14,7 @@ them or those named on the command line:
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -70,10 +70,15 @@ def trace_of(variant: str, phase: str = "prefill", layers: int | None = None) ->
     )
 
 
-def imbalance() -> Iterator[Row]:
-    """A (variant, orientation, depth): lane cycles over nonzeros / lanes."""
-    for variant in variants():
-        trace = trace_of(variant)
+def mask_of(variant: str, matrix_type: str) -> NDArray[np.bool_]:
+    """A matrix of layer :data:`TILE_LAYER`."""
+    return np.ascontiguousarray(default_store().mask(variant, TILE_LAYER, matrix_type))
+
+
+def imbalance(traces: Callable[[str], Trace] = trace_of, names: Sequence[str] | None = None) -> Iterator[Row]:
+    """A (variant, orientation, depth): lane cycles over nonzeros / lanes; of all variants unless ``names`` says."""
+    for variant in variants() if names is None else names:
+        trace = traces(variant)
         assert trace.masks is not None
         even = sum(int(mask.sum()) for mask in trace.masks) / LANES
         for orientation in lanes.ORIENTATIONS:
@@ -84,11 +89,12 @@ def imbalance() -> Iterator[Row]:
                 yield {"masks": variant, "lanes own": f"{orientation}s", "barrier": depth} | found
 
 
-def gathered() -> Iterator[Row]:
+def gathered(
+    masks_of: Callable[[str, str], NDArray[np.bool_]] = mask_of, names: Sequence[str] | None = None
+) -> Iterator[Row]:
     """A (variant, tile): empty tiles (violated groups for 2:4) in % of all, every matrix in orders of its own."""
-    store = default_store()
-    for variant in variants():
-        masks = [np.ascontiguousarray(store.mask(variant, TILE_LAYER, t)) for t in TILE_TYPES]
+    for variant in variants() if names is None else names:
+        masks = [masks_of(variant, t) for t in TILE_TYPES]
         mixed = [shuffled(mask, seed) for seed, mask in enumerate(masks)]
         for tile in TILES:
             total = sum(-(-mask.shape[0] // tile[0]) * -(-mask.shape[1] // tile[1]) for mask in masks)
@@ -115,10 +121,12 @@ def shuffled(mask: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
     return np.random.default_rng(seed).permutation(mask.ravel()).reshape(mask.shape)
 
 
-def speed() -> Iterator[Row]:
+def speed(
+    traces: Callable[[str, str, int], Trace] = trace_of, runs: Sequence[tuple[str, str]] = SPEED_RUNS
+) -> Iterator[Row]:
     """A (variant, phase, orientation, machine): cycles before over cycles after, a column a mode."""
-    for variant, phase in SPEED_RUNS:
-        trace = trace_of(variant, phase, SPEED_LAYERS)
+    for variant, phase in runs:
+        trace = traces(variant, phase, SPEED_LAYERS)
         for orientation in lanes.ORIENTATIONS:
             design = {"lanes": LANES, "barrier_depth": DEPTHS[0], "orientation": orientation}
             shared, own = (arrange(trace, "balance", **design, paid=paid) for paid in ((), "all"))

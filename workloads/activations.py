@@ -1,32 +1,41 @@
 """Zeros of activations at run time, measured: what enters each matrix when small values are dropped.
 
     python -m workloads.activations            # prints the table by tensor
-    python -m workloads.activations --write    # refreshes data/smollm2_135m/activations.csv (about three minutes)
+    python -m workloads.activations --write    # refreshes data/smollm2_135m/activations.csv (about a minute)
 
 A value is dropped below a threshold of its tensor, the quantile of |x| over calibration tokens (TEAL, Liu et al. 2024;
 DynaTran, Tuli and Jha 2023); densities are then counted on other tokens. A weight column is needed if any token of the
 batch needs it, so what a batch saves is the *union* over its tokens: over neighbours of one text (prefill, speculative
 decoding) or over texts (batched decoding). SwiGLU models have no exact zeros; these are an approximation that costs
-accuracy, of which ``energy_lost`` (share of the sum of squares) is only a proxy.
+accuracy, of which ``energy_lost`` (share of the sum of squares) is only a proxy. :func:`with_activation_zeros` puts
+them into a trace.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sim.errors import InputError, nearest
+from sim.trace import Trace
 from workloads.calibration import BUNDLE, bundled_windows
-from workloads.checkpoint import INPUTS, Checkpoint, open_checkpoint
+from workloads.checkpoint import INPUTS, MATRIX_INPUT, Checkpoint, open_checkpoint
 from workloads.transformer import token_nll
 
 FILE = BUNDLE / "activations.csv"
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
-NEIGHBOURS = (2, 4, 8, 16, 32, 64)
+NEIGHBOURS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 TEXTS = (2, 4, 8)
+MODEL = "smollm2_135m"
+"""Whose activations the bundled table holds: the dense model's."""
+UNIONS = ("tokens", "texts", "none")
+_PREFIX = "threshold_"
 _SAMPLE = 61  # every so manieth value goes into a quantile; no divisor of a width, so that all features do
 
 
@@ -94,15 +103,105 @@ def measure(checkpoint: Checkpoint, calibration: NDArray[np.integer], windows: N
     return pd.DataFrame(rows).sort_values(["layer", "sparsity"], kind="stable", ignore_index=True)
 
 
+@lru_cache(maxsize=1)
+def _bundled() -> pd.DataFrame:
+    return pd.read_csv(FILE)
+
+
 def measured() -> pd.DataFrame:
     """The bundled table of SmolLM2-135M (:func:`measure`; calibration and evaluation windows of the bundle)."""
-    return pd.read_csv(FILE)
+    return _bundled().copy()
 
 
 def by_tensor(table: pd.DataFrame) -> pd.DataFrame:
     """Means over layers, one row a (tensor, sparsity)."""
     named = table.assign(tensor=pd.Categorical(table["tensor"], INPUTS, ordered=True))
     return named.drop(columns=["layer", "threshold"]).groupby(["tensor", "sparsity"], observed=True).mean()
+
+
+def with_activation_zeros(
+    trace: Trace, level: float | str, *, union: str | None = None, table: pd.DataFrame | None = None
+) -> Trace:
+    """``trace`` with the zeros of its decoder layers' inputs where a threshold drops a share of them.
+
+    ``input_density`` becomes the share of inputs that stay, token by token (what a PE can gate); ``input_union`` the
+    share of features that any of the op's M rows keeps (what must be fetched or walked). Attention scores, attention
+    values and the head keep theirs: what enters them is not measured. Between measured shares, and between measured
+    sizes of a union (in its logarithm), numbers are interpolated linearly.
+
+    Args:
+        level: share of inputs dropped (0.5), or its name ("threshold_50").
+        union: how the M rows of an op come together: "tokens" of one text, or one of each of several "texts"; default:
+            what the trace's phase and batch say. "none" leaves the union unknown.
+        table: :func:`measure` of the trace's model; default: the bundled one, for traces of SmolLM2-135M.
+
+    Returns:
+        A new trace; ``meta["activation_zeros"]`` says what was dropped. A perplexity in ``meta`` goes: it was measured
+        with every input.
+
+    Raises:
+        InputError: an unknown union, a share or a number of rows outside of what is measured, a trace of another model
+            than the table's, one whose phase does not tell the union, one without decoder layers.
+    """
+    share, how = _share(level), _union(trace, union)
+    if table is None and trace.meta.get("model") != MODEL:
+        raise InputError(
+            f"trace {trace.name}: activations are measured for {MODEL}, not for '{trace.meta.get('model', '')}': "
+            "give the table of its own measurement"
+        )
+    rows = measured() if table is None else table
+    tensors = trace.ops["matrix_type"].map(MATRIX_INPUT)
+    wanted = tensors.notna() & (trace.ops["kind"] == "gemm") & (trace.ops["layer"] >= 0)
+    if not wanted.any():
+        raise InputError(f"trace {trace.name}: no matrix of a decoder layer, whose inputs could be dropped")
+    known = dict(iter(rows.groupby(["layer", "tensor"])))
+    density, joint = (trace.ops[name].astype(np.float64) for name in ("input_density", "input_union"))
+    for at in trace.ops.index[wanted]:
+        layer, tensor, tokens = int(trace.ops.at[at, "layer"]), str(tensors[at]), int(trace.ops.at[at, "m"])
+        if (layer, tensor) not in known:
+            raise InputError(f"trace {trace.name}: {tensor} of layer {layer} is not in the table of activations")
+        density[at] = _density(known[layer, tensor], share, 1, "tokens")
+        joint[at] = _density(known[layer, tensor], share, tokens, how) if how != "none" else 0.0
+    about = {"dropped": share, "union": how, "of": MODEL if table is None else "a table given"}
+    meta = {key: value for key, value in trace.meta.items() if not key.startswith("perplexity")}
+    meta |= {"activation_zeros": about, "quality": "not measured with activation zeros"}
+    return replace(trace, ops=trace.ops.assign(input_density=density, input_union=joint), meta=meta)
+
+
+def _share(level: float | str) -> float:
+    percent = level.removeprefix(_PREFIX) if isinstance(level, str) else ""
+    if isinstance(level, str) and not (level.startswith(_PREFIX) and percent.isdigit()):
+        raise InputError(f"level must be a share of inputs dropped or look like '{_PREFIX}50', got '{level}'")
+    return int(percent) / 100 if isinstance(level, str) else float(level)
+
+
+def _union(trace: Trace, union: str | None) -> str:
+    if union is not None:
+        if union not in UNIONS:
+            raise InputError(f"union must be one of {', '.join(UNIONS)}, got '{union}', {nearest(union, UNIONS)}")
+        return union
+    phase = str(trace.meta.get("phase", "prefill"))
+    texts, tokens = int(trace.meta.get("batch", 1)), int(trace.meta.get("tokens", 1))
+    if phase not in ("prefill", "decode") or (texts > 1 and tokens > 1):
+        raise InputError(
+            f"trace {trace.name}: the union over {tokens} tokens of each of {texts} texts ({phase}) is not measured; "
+            "say union 'tokens' (as if of one text) or 'none'"
+        )
+    return "texts" if texts > 1 else "tokens"
+
+
+def _density(rows: pd.DataFrame, share: float, tokens: int, union: str) -> float:
+    """Of one (layer, tensor) at a share dropped, in the union over so many tokens."""
+    rows = rows.sort_values("sparsity")
+    low, high = float(rows["sparsity"].iloc[0]), float(rows["sparsity"].iloc[-1])
+    if not low <= share <= high:
+        raise InputError(f"level must be within {low:g}..{high:g}, what is measured, got {share:g}")
+    columns = {1: "density"} | {int(name.rpartition("_")[2]): name for name in rows if name.startswith(f"{union}_")}
+    if not 1 <= tokens <= max(columns):
+        raise InputError(f"a union over {tokens} {union} is not measured, only over up to {max(columns)}")
+    found = rows[list(columns.values())].to_numpy(dtype=np.float64)
+    at, sizes = np.log2(tokens), np.log2(list(columns))
+    return float(np.interp(share, rows["sparsity"], [np.interp(at, sizes, line) for line in found]))
 
 
 def _main() -> None:

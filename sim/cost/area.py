@@ -15,6 +15,8 @@ A lane front end, for tiles of T positions, P lanes, V activation vectors and a 
 - lanes that steal: a crossbar for weights and their positions, V more for a stolen tile's sums (output lanes) or
   activations (input lanes, whose products go anywhere as they are), and a counter of what is left a lane.
 
+Levels and arrays that gate or skip by empty tiles have units of :mod:`sim.cost.intersection`.
+
 A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T, and
 the multiplexer all T (D + 1), since lanes may be that far apart. A FIFO entry is a whole tile.
 """
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost import transport, units
 from sim.cost.decoder import array_decoders
+from sim.cost.intersection import array_unit_um2, unit_um2
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import (
     ASSIGNMENTS,
@@ -66,7 +69,10 @@ def area(designs: Designs) -> dict[str, Floats]:
     macs = designs["vector.lanes"] + constant("special_function_macs") * designs["vector.special_function_lanes"]
     found["vector"] = _placed(macs * units.fp16_mac())
     found["network"] = _placed(transport.network_um2(designs))
-    found["dma"] = _placed(transport.dma_logic_um2(designs)) + transport.dma_buffer_um2(designs) / UM2_PER_MM2
+    fetching = unit_um2(designs, "dram", np.ones(len(designs)), np.zeros(len(designs)))
+    found["dma"] = (
+        _placed(transport.dma_logic_um2(designs) + fetching) + transport.dma_buffer_um2(designs) / UM2_PER_MM2
+    )
     found["dram_phy"] = designs["dram.phy_area_mm2"]
     return found
 
@@ -206,7 +212,8 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     fifo = np.where(lane_array, designs["sparsity.fifo_depth"] * (lanes * whole_tile + shared_tile), 0.0)
     decoders = array_decoders(designs)[0]
     shared = reordered * units.crossbar(lanes, moved_bits(designs)) + sum(steal_um2(designs))
-    return np.where(lane_array, lanes * per_lane + operands + shared, 0.0) + decoders, scatter, fifo
+    cells = np.where(lane_array, lanes * per_lane + operands + shared, 0.0)
+    return cells + decoders + array_unit_um2(designs), scatter, fifo
 
 
 def steals(designs: Designs) -> NDArray[np.bool_]:
@@ -273,6 +280,7 @@ def _level(designs: Designs, level: str) -> Floats:
     finest = np.maximum(designs[f"{level}.access_bytes"], 1)
     stages = np.log2(np.maximum(width / 8 / finest, 1))  # of a rotator that aligns accesses narrower than a word
     logic = units.registers(control) + banks * stages * units.multiplexer(2, width)
+    logic = logic + unit_um2(designs, level, banks, width)
     mm2 = cell * second_port(designs, level) / UM2_PER_MM2 + _placed(logic)
     return np.where(designs[f"{level}.capacity_kib"] > 0, mm2, 0.0)
 

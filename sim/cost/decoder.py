@@ -3,7 +3,7 @@
 Priority encoders, multiplexers, registers and adders are synthesised (``area_synthesis.csv``); registers, adders and
 comparators have an energy row (``hw_components.csv``). The rest is built from these by the rules in :data:`RULES`, each
 marked ``assumed``. Where there is no energy row, energy is estimated from cell area as for the sparse front end
-(:mod:`sim.cost.energy`). Buffers that a decoder reads or fills are memory levels, not part of it.
+(:mod:`sim.cost.estimate`). Buffers that a decoder reads or fills are memory levels, not part of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from math import ceil, isinf, log2
 import numpy as np
 
 from sim.cost import units
-from sim.cost.technology import Floats, cells_um2, component, constant, node
+from sim.cost.estimate import quiet_from_area
+from sim.cost.technology import Floats, component, constant, node
 from sim.designs import DATAFLOWS, FORMATS, KINDS, Designs
 from sim.memo import once
 from sim.sparsity.formats import Format, Part
@@ -105,5 +106,4 @@ def _part_pj(part: Part, node_nm: int) -> float:
     if part.kind in rows:
         return component(rows[part.kind], "energy_pJ", node_nm) * part.bits / 32
     read = Part("multiplexer", size=part.size, bits=part.bits) if part.kind == "table" else part
-    reference = component("int8 mac acc32", "energy_pJ", node_nm) / cells_um2("mac", "W=8;A=32")
-    return constant("estimated_activity") * reference * _cell_um2(read)
+    return float(quiet_from_area(_cell_um2(read), node_nm))

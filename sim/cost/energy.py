@@ -2,8 +2,7 @@
 
 Integer arithmetic and registers are ``hw_components.csv``; SRAM is ``sram_grid.csv`` per byte of a word that is used in
 full; DRAM is its standard's pJ/bit. Encoders, multiplexers, crossbars and the floating-point vector unit have no energy
-row: they are estimated from cell area, as (area / area of an int8 MAC) x energy of an int8 MAC, times
-``estimated_activity`` where the unit is not arithmetic.
+row: they are estimated from cell area (:mod:`sim.cost.estimate`). What is gated or skipped costs nothing.
 
 Leakage: every um2 on the die leaks as an int8 MAC does, SRAM included (``sram_leakage_factor``), since the SRAM rows
 are low-standby cells and the logic rows are not. It is a component of its own, so that totals can be read without it.
@@ -34,12 +33,14 @@ from sim.cost.area import (
     tile_positions,
 )
 from sim.cost.decoder import array_decoders
-from sim.cost.technology import Floats, cells_um2, component, constant, leakage_mw_per_mm2, node
+from sim.cost.estimate import from_area, quiet_from_area
+from sim.cost.intersection import lookup_pj
+from sim.cost.technology import Floats, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
+from sim.counts import ACTIONS
 from sim.designs import Designs
 from sim.memo import once
 from sim.sparsity.stealing import STEAL_POSITIONS
-from sim.spec import MAX_LEVELS
 
 
 def components(levels: Sequence[str]) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def prices(designs: Designs) -> dict[str, Floats]:
     """pJ for each of :data:`sim.counts.ACTIONS`, each ``[designs]``. Bytes of a level that is not there are free."""
     busy, seen = pe_cycle_pj(designs), detect_pj(designs)
     idle = constant("idle_pe_fraction") * busy
-    fp16 = _estimate(designs, np.full(len(designs), units.fp16_mac()))
+    fp16 = from_area(np.full(len(designs), units.fp16_mac()), node(designs["technology.node_nm"]))
     found = {
         "macs": mac_pj(designs) + select_pj(designs),
         "mac_cycles": busy + seen,
@@ -74,9 +75,9 @@ def prices(designs: Designs) -> dict[str, Floats]:
         "scatter_ops": scatter_pj(designs),
         "vector_ops": fp16,
         "special_function_ops": constant("special_function_macs") * fp16,
+        "intersections": lookup_pj(designs),
     }
-    for slot in range(MAX_LEVELS):
-        found[f"level{slot}_read_bytes"] = found[f"level{slot}_write_bytes"] = np.zeros(len(designs))
+    found |= {action: np.zeros(len(designs)) for action in ACTIONS if action not in found}
     for slot, level in enumerate(designs.levels):
         _, width, _ = macro(designs, level)
         there = designs[f"{level}.capacity_kib"] > 0
@@ -112,7 +113,7 @@ def energy(
     found = {
         "array": total("macs", "mac_cycles", "gated_mac_cycles") - selecting,
         "idle": total("idle_pe_cycles"),
-        "front_end": total("front_end_ops", "decodes") + selecting,
+        "front_end": total("front_end_ops", "decodes", "intersections") + selecting,
         "scatter": total("scatter_ops"),
         "vector": total("vector_ops", "special_function_ops"),
     }
@@ -171,13 +172,8 @@ def register_pj(designs: Designs, bits: Floats) -> Floats:
     return component("register 32b", "energy_pJ", node(designs["technology.node_nm"])) * bits / 32
 
 
-def _estimate(designs: Designs, cell_um2: Floats) -> Floats:
-    reference = component("int8 mac acc32", "energy_pJ", node(designs["technology.node_nm"]))
-    return reference * cell_um2 / cells_um2("mac", "W=8;A=32")
-
-
 def _estimate_quiet(designs: Designs, cell_um2: Floats) -> Floats:
-    return constant("estimated_activity") * _estimate(designs, cell_um2)
+    return quiet_from_area(cell_um2, node(designs["technology.node_nm"]))
 
 
 @once

@@ -7,7 +7,7 @@ from sim.cost.area import is_lanes, is_output
 from sim.cost.decoder import array_decoders
 from sim.cost.technology import constant, node
 from sim.cost.transport import networked
-from sim.designs import Designs
+from sim.designs import Designs, has_features
 from sim.memory.dram import STANDARDS
 from sim.spec import Accelerator
 
@@ -47,6 +47,8 @@ def labels(machine: Accelerator | Designs) -> list[str]:
         notes.append("weight decoders: our own design of synthesised parts, energy partly estimated from area")
     if (designs["sparsity.gating"] > 0).any():
         notes.append("gated PEs: zero detectors taken as comparators, with an adder's area (assumed)")
+    if has_features(designs) or designs["sparsity.block_skipping"].any():
+        notes.append("intersection units: our own design of synthesised parts, energy estimated from area")
     if isinstance(machine, Accelerator):
         notes.append(_dram(machine))
     return notes

@@ -196,7 +196,7 @@ def _rule(op: dict[str, Any], layer: _Layer, tensor: int) -> tuple[list[_Cut], T
 
 def _part(op: dict[str, Any], dim: str, axis: int, start: int, stop: int) -> _Cut:
     share = (stop - start) / op[dim]
-    scaled = ["stored_elements", "nonzeros"] + (["input_elements"] if axis == INPUTS else [])
+    scaled = ["stored_elements", "nonzeros", "weight_scale_bytes"] + (["input_elements"] if axis == INPUTS else [])
     numbers = {dim: stop - start} | {name: op[name] * share for name in scaled}
     return _Cut(numbers, (axis, start, stop), axis == INPUTS, share)
 

@@ -1,6 +1,8 @@
 """Nothing is free: every knob that the default space turns costs something in some objective."""
 
 from functools import lru_cache
+from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import pytest
 from accel_models import accelerator
 from dse.objectives import Objectives
 from dse.space import load
+from sim.simulate import simulate
+from sim.sparsity.lane_order import ALL as ASSIGNMENTS
+from sim.trace import gemm
 from workloads.bundled import profile_tables
 from workloads.quality import bundled_model
 from workloads.recipe import METHODS, Recipe
@@ -109,6 +114,62 @@ def test_categorical_lane_knobs_have_no_winner_on_real_masks(axis, values):
             first += int((a < b).sum())
             second += int((b < a).sum())
     assert min(first, second) > 0.1 * (first + second)
+
+
+REAL = Path(__file__).parents[1] / "workloads" / "data" / "real_masks.npz"
+OWNERS = {**{name: {"assignment": name} for name in ASSIGNMENTS}, "stealing": {"stealing": "group"}}
+"""How lanes get their work: every assignment, and contiguous with stealing."""
+
+
+@lru_cache(maxsize=1)
+def lane_costs():
+    """[designs x masks, ways of :data:`OWNERS`, (cycles, energy, area)] of eight real masks on lanes without FIFO."""
+    with np.load(REAL) as packed:
+        masks = [np.unpackbits(packed[name], axis=1).astype(bool) for name in packed.files]
+    base = accelerator("sparse_lanes").override({"sparsity.fifo_depth": 0, "array.cols": 8})
+    assert base.array.kind == "lanes"
+    found = []
+    for rows, orientation, depth in product((8, 32), ("output", "input"), (64, "full")):
+        lanes = base.override(
+            {"array.rows": rows, "sparsity.orientation": orientation, "sparsity.barrier_depth": depth}
+        )
+        machines = [lanes.override({f"sparsity.{k}": v for k, v in way.items()}) for way in OWNERS.values()]
+        for mask in masks:
+            reports = [
+                simulate(machine, gemm(m=8, k=mask.shape[1], n=mask.shape[0], sparsity=mask)) for machine in machines
+            ]
+            found.append([(r.cycles, r.energy_pj, r.area_mm2) for r in reports])
+    return np.array(found)
+
+
+def test_assignments_that_know_the_mask_and_stealing_cost_area():
+    """A crossbar and indices for what a compiler permutes, a counter and crossbars for what lanes take over."""
+    area = dict(zip(OWNERS, lane_costs()[..., 2].T, strict=True))
+    assert (area["interleaved"] > area["contiguous"]).all()
+    for name in ("sorted", "balanced", "stealing"):
+        assert (area[name] > area["contiguous"]).all(), name
+    assert (area["sorted"] == area["balanced"]).all()
+
+
+@pytest.mark.parametrize("a,b", list(permutations(ASSIGNMENTS, 2)))
+def test_each_assignment_beats_each_other_on_some_real_mask(a, b):
+    """In cycles; so none wins on all."""
+    cycles = dict(zip(OWNERS, lane_costs()[..., 0].T, strict=True))
+    assert (cycles[a] < cycles[b]).any()
+
+
+def test_stealing_saves_cycles_for_area():
+    """An ordered knob: no mask makes it slower than barriers, and every design with it is larger."""
+    cycles, _, area = (dict(zip(OWNERS, lane_costs()[..., i].T, strict=True)) for i in range(3))
+    assert (cycles["stealing"] <= cycles["contiguous"]).all() and (cycles["stealing"] < cycles["contiguous"]).any()
+    assert (area["stealing"] > area["contiguous"]).all()
+
+
+def test_no_way_of_sharing_work_wins_everything_on_all_real_masks():
+    """For every way there is another that is strictly cheaper in some objective on some mask and design."""
+    costs_of = lane_costs()
+    best = costs_of.min(axis=1, keepdims=True)
+    assert ((costs_of > best).any(axis=(0, 2))).all()
 
 
 def test_pruning_costs_quality():

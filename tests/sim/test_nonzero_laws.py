@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 from laws.check import law
-from laws.strategies import machines
+from laws.strategies import featured, machines
 from test_laws_slow import as_fixed
 
 from sim import analytic
 from sim.designs import Designs, kernel_matrix
 from sim.errors import InputError
-from sim.memory.traffic import run_efficiency
+from sim.memory.runs import run_efficiency
 from sim.simulate import simulate
 from sim.sparsity import lanes
 from sim.sparsity.formats import FORMATS
@@ -39,10 +39,11 @@ class Nested:
     fewer: np.ndarray
     more: np.ndarray
     m: int
+    input_density: float
 
     def trace(self, mask: np.ndarray):
         outputs, inputs = mask.shape
-        return gemm(m=self.m, k=inputs, n=outputs, bits=8, sparsity=mask)
+        return gemm(m=self.m, k=inputs, n=outputs, bits=8, sparsity=mask, input_density=self.input_density)
 
 
 @st.composite
@@ -61,17 +62,20 @@ def nested(draw):
     added["row"][rng.integers(shape[0])] = True
     added["column"][:, rng.integers(shape[1])] = True
     more = fewer | added[draw(st.sampled_from(list(added)))]
-    return Nested(fewer, more, draw(st.integers(1, 40)))
+    return Nested(fewer, more, draw(st.integers(1, 40)), draw(st.sampled_from((1.0, 0.6, 0.05))))
 
 
 @st.composite
 def sparse_machines(draw, kinds=("systolic", "lanes")) -> Accelerator:
-    """A machine that stores weights in any format; systolic ones may also compute n:m."""
+    """A machine that stores weights in any format, and may gate and skip; systolic ones may also compute n:m."""
     machine = draw(machines(kinds=kinds, counts=(1, 1, 2)))
+    if draw(st.booleans()):
+        machine = draw(featured(machine))
     name = draw(st.sampled_from(list(FORMATS)))
     if machine.array.kind == "lanes" and not machine.sparsity.fifo_depth:
         machine = machine.override({"sparsity.stealing": draw(st.sampled_from(("none", "group")))})
-    if machine.sparsity.n_of_m or (name == "n_of_m" and machine.array.kind == "lanes"):
+    refused = machine.array.kind == "lanes" or machine.sparsity.block_skipping
+    if machine.sparsity.n_of_m or (name == "n_of_m" and refused):
         return machine
     options = {"format": name} | OPTIONS.get(name, {})
     return machine.override({f"sparsity.{field}": value for field, value in options.items()})
@@ -79,7 +83,7 @@ def sparse_machines(draw, kinds=("systolic", "lanes")) -> Accelerator:
 
 def counts(report):
     """What a mask may not lower."""
-    moved = {c: float(report.table[c].sum()) for c in report.table if c.endswith("_bytes")}
+    moved = {c: float(report.table[c].sum()) for c in report.table if c.endswith(("_read_bytes", "_write_bytes"))}
     return {"cycles": float(report.table["cycles"].sum()), "energy": report.energy_pj} | moved
 
 

@@ -10,8 +10,8 @@ from sim.compute.precision import COMPOSABLE, PARALLEL, SERIAL, SERIAL_WEIGHTS, 
 from sim.cost.energy import prices
 from sim.designs import Designs
 from sim.errors import InputError
-from sim.memory.traffic import S_ARRAY_BYTES, S_ROOM_BYTES, S_STORED_BYTES
 from sim.simulate import feasible, simulate
+from sim.sparse_columns import S_ARRAY_BYTES, S_ROOM_BYTES, S_STORED_BYTES
 from sim.sparse_ops import sparse_table
 from sim.sparsity import formats
 from sim.trace import NUMBERS, Trace, gemm, position

@@ -14,7 +14,7 @@ from sim.cost.area import area
 from sim.cost.energy import front_end_pj
 from sim.designs import Designs, kernel_matrix
 from sim.errors import InputError
-from sim.memory.traffic import S_ARRAY_BYTES, S_CUT_PASS, S_PASS, S_ROOM_BYTES, S_STORED_BYTES
+from sim.sparse_columns import S_ARRAY_BYTES, S_CUT_PASS, S_PASS, S_ROOM_BYTES, S_STORED_BYTES
 from sim.sparse_ops import sparse_table
 from sim.sparsity import lanes
 from sim.sparsity.lane_order import ALL, ASSIGNMENTS, LOOK_AHEAD, REORDERING, work_order

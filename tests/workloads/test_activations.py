@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.activations import NEIGHBOURS, SPARSITIES, TEXTS, by_tensor, measured, union_density
-from workloads.checkpoint import INPUTS
+import sparchitect as sp
+from sim.errors import InputError
+from workloads.activations import (
+    NEIGHBOURS,
+    SPARSITIES,
+    TEXTS,
+    by_tensor,
+    measured,
+    union_density,
+    with_activation_zeros,
+)
+from workloads.checkpoint import INPUTS, MATRIX_INPUT, MATRIX_TYPES
 
 REFERENCE = pd.read_csv(Path(__file__).parent / "data" / "activation_stats.csv")
 
@@ -58,3 +68,112 @@ def test_the_union_of_groups(texts, length, features, density, seed):
     assert union_density(kept, 1) == pytest.approx(kept.mean())
     assert union_density(kept, length) == pytest.approx(kept.any(axis=1).mean())
     assert union_density(kept, texts, across=True) == pytest.approx(kept.any(axis=0).mean())
+
+
+def decode(batch=1, layers=2, model="smollm2_135m"):
+    return sp.llm(model, phase="decode", context=64, batch=batch, layers=layers)
+
+
+def prefill(tokens, batch=1):
+    return sp.llm("smollm2_135m", tokens=tokens, batch=batch, layers=2)
+
+
+def matrices(trace, column="input_union"):
+    """A column by (layer, matrix type) of the matrices whose inputs are measured."""
+    ops = trace.ops[trace.ops["matrix_type"].isin(MATRIX_TYPES)]
+    return ops.set_index(["layer", "matrix_type"])[column]
+
+
+@pytest.mark.parametrize(
+    ("trace", "column"),
+    [(decode(1), "density"), (decode(4), "texts_4"), (prefill(4), "tokens_4"), (prefill(128), "tokens_128")],
+    ids=["one", "texts", "tokens", "prompt"],
+)
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+def test_a_trace_gets_the_union_over_its_rows_as_measured(trace, column, sparsity):
+    """On the grid: the measured number of the op's own layer and tensor; everywhere else the column is as it was."""
+    found = with_activation_zeros(trace, f"threshold_{sparsity * 100:.0f}")
+    rows = measured().query("sparsity == @sparsity").set_index(["layer", "tensor"])
+    for ours, theirs in (("input_union", column), ("input_density", "density")):
+        for (layer, matrix_type), density in matrices(found, ours).items():
+            assert density == pytest.approx(rows.loc[(layer, MATRIX_INPUT[matrix_type]), theirs], rel=1e-12)
+    others, columns = ~found.ops["matrix_type"].isin(MATRIX_TYPES), ["input_density", "input_union"]
+    assert found.ops.loc[others, columns].equals(trace.ops.loc[others, columns].astype(float))
+    assert found.ops.drop(columns=columns).equals(trace.ops.drop(columns=columns))
+    assert (trace.ops["input_density"] == 1).all(), "the trace given is left alone"
+
+
+@settings(deadline=None, derandomize=True, max_examples=12)
+@given(st.floats(0.3, 0.9), st.integers(1, 300))
+def test_densities_between_measured_ones_lie_between_them(share, tokens):
+    """More dropped: never denser. More tokens: denser, up to what the measurement's short last groups blur."""
+    found = matrices(with_activation_zeros(prefill(tokens), share))
+    below = max(s for s in SPARSITIES if s <= share)
+    above = min(s for s in SPARSITIES if s >= share)
+    sparser, denser = (matrices(with_activation_zeros(prefill(tokens), s)) for s in (above, below))
+    assert (sparser <= found + 1e-9).all() and (found <= denser + 1e-9).all()
+    more = matrices(with_activation_zeros(prefill(tokens + 1), share))
+    assert (more >= found - 0.005).all() and (more <= 1).all()
+
+
+def test_interpolation_is_close_to_a_measured_size_that_is_left_out():
+    """tokens_4 and tokens_32 from their neighbours: the union is concave in the logarithm, so it is a little low."""
+    table = measured().drop(columns=["tokens_4", "tokens_32"])
+    for tokens in (4, 32):
+        for share in SPARSITIES:
+            whole = matrices(with_activation_zeros(prefill(tokens), share))
+            guess = matrices(with_activation_zeros(prefill(tokens), share, table=table))
+            assert (guess - whole).abs().max() < 0.07
+
+
+def test_each_token_has_its_own_zeros_however_many_there_are():
+    """Whatever the batch; without a union, that is left unknown."""
+    alone = matrices(with_activation_zeros(decode(), 0.5), "input_density").to_numpy()
+    for trace in (decode(16), prefill(4096), prefill(64, batch=8)):
+        found = with_activation_zeros(trace, 0.5, union="none")
+        assert matrices(found, "input_density").to_numpy() == pytest.approx(alone, rel=1e-12)
+        assert (matrices(found) == 0).all()
+    both = with_activation_zeros(decode(8), 0.5)
+    assert (matrices(both) >= matrices(both, "input_density")).all()
+    assert (matrices(both) <= 8 * matrices(both, "input_density") + 1e-9).all()
+
+
+def test_gating_saves_what_is_dropped():
+    """Dropped inputs switch nothing: the array's energy falls with every share more."""
+    machine = sp.accelerator("dense_ws").override({"sparsity.gating": "inputs"})
+    traces = [decode(4), *(with_activation_zeros(decode(4), share) for share in (0.3, 0.5, 0.9))]
+    energy = [sp.simulate(machine, trace).energy["array"] for trace in traces]
+    assert energy == sorted(energy, reverse=True) and energy[0] > energy[-1] > 0
+
+
+def test_a_perplexity_measured_with_all_inputs_does_not_stay():
+    trace = sp.load_trace("smollm2_135m_wanda_50_decode")
+    assert "perplexity" in trace.meta
+    found = sp.with_activation_zeros(trace, 0.5)
+    assert "perplexity" not in found.meta and found.meta["quality"].startswith("not measured")
+    assert found.meta["activation_zeros"] == {"dropped": 0.5, "union": "tokens", "of": "smollm2_135m"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: with_activation_zeros(decode(), 0.2), "level must be within 0.3..0.9, what is measured, got 0.2"),
+        (lambda: with_activation_zeros(decode(), "threshold_95"), "got 0.95"),
+        (lambda: with_activation_zeros(decode(), "50"), "look like 'threshold_50', got '50'"),
+        (lambda: with_activation_zeros(decode(), float("nan")), "got nan"),
+        (lambda: with_activation_zeros(decode(16), 0.5), "a union over 16 texts is not measured, only over up to 8"),
+        (lambda: with_activation_zeros(prefill(1024), 0.5), "a union over 1024 tokens is not measured"),
+        (lambda: with_activation_zeros(prefill(8, batch=2), 0.5), "8 tokens of each of 2 texts (prefill) is not"),
+        (lambda: with_activation_zeros(decode(), 0.5, union="text"), "did you mean 'texts'?"),
+        (lambda: with_activation_zeros(decode(model="llama2_7b"), 0.5), "for smollm2_135m, not for 'llama2_7b'"),
+        (lambda: with_activation_zeros(sp.gemm(1, 8, 8), 0.5, table=measured()), "no matrix of a decoder layer"),
+        (
+            lambda: with_activation_zeros(decode(), 0.5, table=measured().query("layer > 0")),
+            "attn_in of layer 0 is not in the table",
+        ),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(InputError) as error:
+        call()
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -80,6 +80,8 @@ def arrangement_of(trace: Trace, paid: str | Sequence[str] = ()) -> Arrangement:
     Raises:
         InputError: no masks, an unknown dimension, or sides of one dimension that do not fit together.
     """
+    if "removal" in trace.meta:
+        raise InputError(f"trace {trace.name}: reorder before removing rows and columns")
     if trace.masks is None:
         what = "profiles of its masks only" if trace.profiles is not None else "no sparse op"
         raise InputError(f"trace {trace.name}: reordering needs masks, this trace has {what}")

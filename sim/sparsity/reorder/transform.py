@@ -144,7 +144,7 @@ def applied(trace: Trace, found: Reordered, runtime: str = "vector") -> Trace:
         if counts is not None and made.counts is not None:
             counts[i] = made.counts
     return Trace(
-        pd.DataFrame(rows, columns=[*TEXTS, *NUMBERS]).astype(trace.ops.dtypes.to_dict()),
+        pd.DataFrame(rows, columns=[*TEXTS, *NUMBERS]),
         ProfileTable.from_profiles(kept),
         {**trace.meta, "reorder": [*earlier, step]},
         counts,

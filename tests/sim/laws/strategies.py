@@ -125,6 +125,29 @@ def machines(
     )
 
 
+ENTRIES = {  # features by target; double-sided ones are both
+    "weights": ("skip weights <- inputs", "gate weights <- inputs by vector", "skip weights <- inputs by vector"),
+    "inputs": ("skip inputs <- weights", "gate inputs <- weights", "skip inputs <- weights by vector"),
+    "outputs": ("skip outputs <- weights & inputs", "gate outputs <- inputs by vector", "skip outputs <- weights"),
+}
+
+
+@st.composite
+def featured(draw: Any, machine: Accelerator) -> Accelerator:
+    """``machine`` with gating and skipping at some of its levels, at DRAM, and in its array."""
+    fields: dict[str, Any] = {"sparsity.position_skipping": draw(st.booleans())}
+    for name, level in machine.memory.items():
+        entries = [draw(st.sampled_from(("", "", *ENTRIES[operand]))) for operand in level.keeps]
+        fields[f"memory.{name}.features"] = ", ".join(filter(None, entries))
+    fields["dram.features"] = draw(
+        st.sampled_from(("", "skip weights <- inputs by vector", "skip weights <-> inputs", "skip inputs <- weights"))
+    )
+    fields["sparsity.gating"] = draw(st.sampled_from(("none", "weights", "inputs", "both")))
+    if machine.array.kind == "systolic" and not machine.sparsity.n_of_m:
+        fields["sparsity.block_skipping"] = draw(st.booleans())
+    return machine.override(fields)
+
+
 dims = st.one_of(st.integers(1, 48), st.integers(49, 700), st.sampled_from((64, 97, 255, 300, 512, 576)))
 large = st.one_of(st.integers(1, 64), st.sampled_from((1, 97, 300, 576, 1009, 1536, 4096)))
 densities = st.sampled_from((None, None, 0.0, 0.1, 0.5, 0.9, 1.0))
