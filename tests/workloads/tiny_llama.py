@@ -1,12 +1,15 @@
-"""A tiny random Llama-like model written as GGUF, and an independent reference forward pass in float64 with loops.
+"""A tiny random Llama-like model in every format, and an independent reference forward pass in float64 with loops.
 
 The reference shares no code with ``workloads``: scalar rotary embedding, explicit softmax, one token at a time.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +89,94 @@ def write_gguf(path: Path, weights: dict[str, np.ndarray], architecture: str = "
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+HF_NAMES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+HF_OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+
+
+def hf_tensors(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same tensors under Hugging Face names."""
+    found = {}
+    for name, tensor in weights.items():
+        parts = name.split(".")
+        if parts[0] == "blk":
+            found[f"model.layers.{parts[1]}.{HF_NAMES[parts[2]]}.{parts[3]}"] = tensor
+        else:
+            found[f"{HF_OUTER[parts[0]]}.{parts[1]}"] = tensor
+    return found
+
+
+def hf_config(**changed: Any) -> dict[str, Any]:
+    """The model's config.json."""
+    return {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": D,
+        "intermediate_size": FFN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV,
+        "head_dim": HEAD_DIM,
+        "vocab_size": VOCAB,
+        "rope_theta": THETA,
+        "rms_norm_eps": EPS,
+        "tie_word_embeddings": True,
+    } | changed
+
+
+def encode(tensor: np.ndarray, dtype: str) -> bytes:
+    """Raw bytes of a float32 tensor in a safetensors dtype; bfloat16 and the FP8s by truncation."""
+    if dtype == "BF16":
+        return (tensor.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    if dtype == "F8_E5M2":
+        return (tensor.astype("<f2").view("<u2") >> 8).astype("u1").tobytes()
+    return tensor.astype({"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]).tobytes()
+
+
+def safetensors_bytes(tensors: Mapping[str, np.ndarray], dtype: str = "F32") -> bytes:
+    """One safetensors file."""
+    header, body = {"__metadata__": {"format": "pt"}}, []
+    at = 0
+    for name, tensor in tensors.items():
+        body.append(encode(tensor, dtype))
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, at + len(body[-1])]}
+        at += len(body[-1])
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"".join(body)
+
+
+def write_hf(
+    folder: Path, tensors: Mapping[str, np.ndarray], dtype: str = "F32", shards: int = 1, **changed: Any
+) -> Path:
+    """A Hugging Face folder of tensors under the names given; ``changed`` overrides config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(hf_config(**changed)), encoding="utf-8")
+    if shards == 1:
+        (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors, dtype))
+        return folder
+    home = {name: f"model-{i % shards + 1:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(tensors)}
+    for shard in set(home.values()):
+        (folder / shard).write_bytes(safetensors_bytes({n: tensors[n] for n in home if home[n] == shard}, dtype))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": home}), encoding="utf-8")
+    return folder
+
+
+def write_npz(path: Path, tensors: Mapping[str, np.ndarray], compressed: bool = False, **changed: Any) -> Path:
+    """An npz of the tensors with its config inside."""
+    save = np.savez_compressed if compressed else np.savez
+    save(path, **tensors, config=np.array(json.dumps(hf_config(**changed))))
     return path
 
 
