@@ -52,12 +52,20 @@ def feature_of(d, tier, operand):
 
 
 @numba.njit(cache=True)
+def everything(out):
+    """Fill ``out`` as :func:`shares` does where nothing is gated or skipped."""
+    for operand in range(out.shape[0]):
+        for tier in range(out.shape[1]):
+            out[operand, tier, LEFT_TIME] = out[operand, tier, LEFT_ENERGY] = 1.0
+            out[operand, tier, CHECKS] = 0.0
+
+
+@numba.njit(cache=True)
 def shares(d, o, s, nest, trips, orders, split, room, mode, out):
     """Fill ``out`` [3 operands, MAX_TIERS + 1, 3] (:data:`LEFT_TIME`, :data:`LEFT_ENERGY`, :data:`CHECKS`) for
     transfers out of every tier (0: DRAM) under one inner mapping; arguments as
     :func:`sim.memory.traffic.inner_flow` has them."""
-    out[:, :, LEFT_TIME : LEFT_ENERGY + 1] = 1.0
-    out[:, :, CHECKS] = 0.0
+    everything(out)
     if d[D_FEATURES] == 0.0:
         return
     tiers = int(d[D_TIERS])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.avoided import shares
+from sim.avoided import everything, shares
 from sim.candidates import R_HOLDER, R_M, R_ORDER, R_SPLIT_K, R_SPLIT_M, grains
 from sim.compute.array_work import array_work, share
 from sim.designs import D_FEATURES, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
@@ -57,6 +57,7 @@ def inner_mappings(d, o, s, slow, r, pool, used, effort):
         trips[1, axis] = np.ceil(sizes[axis] / nest[1, axis])
     orders[1] = int(r[R_ORDER])
     left = np.empty((3, MAX_TIERS + 1, 3))
+    everything(left)
     known, work, room = np.empty((len(CUTS), 11)), np.empty(8), np.empty(MAX_LEVELS)
     if tiers == 1:
         own = np.ceil(nest[1] / split)
@@ -168,7 +169,8 @@ def _enter(d, o, s, nest, room, trips, orders, split, work, holder, left, pool, 
         holding = choices & ~bypassed & ~(0 if mode >= SINGLE_USE else alone)
         if (holding >> (holder - 1)) > 0 or (holder > 1 and not (holding >> (holder - 2)) & 1):
             continue
-        shares(d, o, s, nest, trips, orders, split, room, mode, left)
+        if d[D_FEATURES] > 0.0:
+            shares(d, o, s, nest, trips, orders, split, room, mode, left)
         inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, left, WHOLE_OP, e)
         used = _insert(e, pool, start, used, E_NEST if d[D_FEATURES] > 0.0 else E_SPENT)
     return used

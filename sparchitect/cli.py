@@ -267,7 +267,7 @@ def prune(
         typer.Option("--type", help="Matrix type, or all, attn, ffn; repeat. Default: all seven.", metavar="TYPE"),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="GGUF, safetensors or npz file, or a Hugging Face folder; default: SmolLM2-135M, by pip.", metavar="FILE")
+        Path | None, typer.Option(help="GGUF, safetensors, npz file or HF folder; default: SmolLM2.", metavar="FILE")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Trace to write; default: traces/MODEL_METHOD_PATTERN.", metavar="FILE")

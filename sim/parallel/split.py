@@ -16,6 +16,7 @@ A vector op that is split takes its share of the work; each chip quantises its o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -32,8 +33,10 @@ N_SPLIT = {"attn_q": "heads", "attn_k": "kv", "attn_v": "kv", "ffn_gate": "ffn",
 K_SPLIT = {"attn_output": "heads", "ffn_down": "ffn"}
 PER_HEAD = ("attn_scores", "attn_values")
 VECTORS = {
-    "rotary_kv_append": "qkv", "softmax": "heads", "attn_quantise": "heads", "swiglu": "ffn", "ffn_quantise": "ffn",
+    "rotary_kv_append": "qkv", "kv_append": "qkv", "qkv_quantise": "qkv", "softmax": "heads", "attn_quantise": "heads",
+    "swiglu": "ffn", "geglu": "ffn", "reglu": "ffn", "gelu": "ffn", "relu": "ffn", "silu": "ffn", "ffn_quantise": "ffn",
 }  # fmt: skip
+_PARTS = re.compile(r"_\d+$")  # ops in parts: windows of attention, sequences of a mixed batch, groups of experts
 GATHERED = ("lm_head", "embedding")
 KNOWN = {*N_SPLIT, *K_SPLIT, *PER_HEAD, *GATHERED}
 GRAIN = 32  # features; parts are whole groups of the largest n:m pattern where there are enough
@@ -178,7 +181,7 @@ class _Cut:
 
 def _rule(op: dict[str, Any], layer: _Layer, tensor: int) -> tuple[list[_Cut], Transfer | None]:
     """(what each chip has of the op, the collective after it)."""
-    name = op["matrix_type"] or str(op["name"]).rsplit(".", 1)[-1]
+    name = op["matrix_type"] or _PARTS.sub("", str(op["name"]).rsplit(".", 1)[-1])
     if op["kind"] == "vector":
         return _vector_rule(op, name, layer, tensor)
     written = op["batch"] * op["m"] * op["n"] * op["output_bits"] / 8

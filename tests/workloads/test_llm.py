@@ -11,7 +11,15 @@ from workloads import zoo
 from workloads.llm import llm
 from workloads.shapes import layer_ops
 
-MODELS = zoo.names()
+MODELS = (
+    "llama2_13b",
+    "llama2_7b",
+    "llama3_2_1b",
+    "llama3_8b",
+    "smollm2_135m",
+    "smollm2_360m",
+    "tinyllama_1_1b",
+)
 LAYER = [
     "attn_norm",
     "attn_q",
