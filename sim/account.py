@@ -36,6 +36,7 @@ from sim.memory.dram import RUN_BYTES
 from sim.memory.keepers import SINGLE_USE, keeper, rooms
 from sim.memory.on_chip import (
     DRAM_COLUMNS,
+    STEPS,
     X_HOME,
     X_LOAD,
     X_READ,
@@ -77,8 +78,8 @@ N_COLUMNS = len(COLUMNS)
 C_COMPUTE, C_EDGE, C_IMBALANCE, C_FILL, C_LEVEL = (
     INDEX[c] for c in ("compute", "edge", "imbalance", "fill_drain", "level0_bandwidth")
 )
-C_NETWORK, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
-    INDEX[c] for c in ("network_bandwidth", "dram_bandwidth", "dram_latency", "vector", "dependency")
+C_NETWORK, C_DECODE, C_DRAM, C_LATENCY, C_VECTOR, C_DEPENDENCY = (
+    INDEX[c] for c in ("network_bandwidth", "decode", "dram_bandwidth", "dram_latency", "vector", "dependency")
 )
 A_MACS, A_MAC_CYCLES, A_GATED, A_SKIPPED, A_IDLE, A_DECODES, A_FRONT, A_SCATTER, A_VECTOR, A_SPECIAL, A_LEVEL = (
     INDEX[c]
@@ -141,7 +142,7 @@ def price_mapping(d, o, s, slow, price, objective, mapping, state):
     """Fill a given mapping's score, cycles, energy and DRAM bytes; returns (bytes over, slot) as :func:`rebuild`."""
     b, r, e, x = np.empty(BOUND_COLUMNS), np.empty(ROW_COLUMNS), np.empty(ENTRY_COLUMNS), np.empty(DRAM_COLUMNS)
     over, slot = rebuild(d, o, s, slow, mapping, state, b, r, e, x)
-    steps = np.empty(MAX_LEVELS + 2)
+    steps = np.empty(STEPS)
     busy = busy_cycles(d, e, x, steps)
     cycles = op_cycles(d, busy, e[E_DRAIN], x, r[R_TILES], int(mapping[M_BUFFERS]), int(r[R_REUSED]), r[R_REUSE])
     energy = base_energy(d, o, s, slow, price) + mapping_energy(price, o, s, e, x, cycles)
@@ -155,7 +156,7 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     """Add one GEMM's cycles, causes and actions to ``out`` [N_COLUMNS], at its chosen mapping, once."""
     b, rr, e, x = np.empty(BOUND_COLUMNS), np.empty(ROW_COLUMNS), np.empty(ENTRY_COLUMNS), np.empty(DRAM_COLUMNS)
     rebuild(d, o, s, slow, mapping, state, b, rr, e, x)
-    steps = np.empty(MAX_LEVELS + 2)
+    steps = np.empty(STEPS)
     busy = busy_cycles(d, e, x, steps)
     buffers = int(mapping[M_BUFFERS])
     total = op_cycles(d, busy, e[E_DRAIN], x, rr[R_TILES], buffers, int(rr[R_REUSED]), rr[R_REUSE])
@@ -167,6 +168,7 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     for slot in range(MAX_LEVELS):
         out[C_LEVEL + slot] += steps[slot + 1] - steps[slot]
     out[C_NETWORK] += steps[MAX_LEVELS + 1] - steps[MAX_LEVELS]
+    out[C_DECODE] += steps[MAX_LEVELS + 2] - steps[MAX_LEVELS + 1]
     waiting = total - busy - drain
     bus = min(waiting, max(0.0, (x[X_LOAD] + x[X_STORE]) / d[D_DRAM_BPC] - busy - drain))
     out[C_DRAM] += bus

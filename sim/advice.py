@@ -34,7 +34,8 @@ from sim.trace import position
 
 if TYPE_CHECKING:
     from sim.report import Report
-    from sim.spec import Accelerator
+    from sim.sparse_columns import S_DECODE_CYCLES
+from sim.spec import Accelerator
 
 _KIND, _REPEATS = position("kind"), position("repeats")
 _UNLIMITED = 1e30  # bytes or operations a cycle
@@ -62,7 +63,7 @@ def limit(report: Report, cause: str) -> tuple[str, float] | None:
     None for what the array itself does.
 
     ``cause``: a name of :attr:`Report.stalls`."""
-    d, slots = report.detail.kernel.copy(), named(CAUSES, report.levels)
+    d, sparse, slots = report.detail.kernel.copy(), report.detail.sparse, named(CAUSES, report.levels)
     column = next(c for c, name in slots.items() if name == cause)
     if column in ("dram_bandwidth", "dependency"):
         what, d[D_DRAM_BPC] = "infinite DRAM bandwidth", _UNLIMITED
@@ -77,13 +78,17 @@ def limit(report: Report, cause: str) -> tuple[str, float] | None:
         what, at = f"infinite {report.levels[slot]} bandwidth", D_LEVELS + slot * LEVEL_COLUMNS
         d[at + L_READ_BPC] = _UNLIMITED
         d[at + L_WRITE_BPC] = _UNLIMITED if d[at + L_WRITE_BPC] > 0.0 else 0.0
+    elif column == "decode":
+        what, sparse = "decoders that keep up", report.detail.sparse.copy()
+        sparse[:, S_DECODE_CYCLES] = 0.0
     else:
         return None
-    return what, _cycles(report, d) / max(_cycles(report, report.detail.kernel), 1e-30)
+    before = _cycles(report, report.detail.kernel, report.detail.sparse)
+    return what, _cycles(report, d, sparse) / max(before, 1e-30)
 
 
-def _cycles(report: Report, d: np.ndarray) -> float:
-    """Cycles of all ops at their mappings and residencies on the kernel row ``d``."""
+def _cycles(report: Report, d: np.ndarray, sparse: np.ndarray) -> float:
+    """Cycles of all ops at their mappings and residencies on the kernel row ``d``, ``sparse`` a row an op."""
     ops, detail = report.work.numeric(), report.detail
     out = np.zeros(N_COLUMNS)
     for i in range(len(ops)):
@@ -92,7 +97,7 @@ def _cycles(report: Report, d: np.ndarray) -> float:
             account_vector(d, o, state, out)
         else:
             one = np.zeros(N_COLUMNS)
-            account_gemm(d, o, detail.sparse[i], analytic.slow_of(d, o), mapping, state, one)
+            account_gemm(d, o, sparse[i], analytic.slow_of(d, o), mapping, state, one)
             out += o[_REPEATS] * one
         account_rest(d, o, state, mapping, out)
     return float(out[0])
@@ -147,6 +152,9 @@ def _candidates(report: Report, cause: str) -> Iterator[dict[str, Any]]:
     elif cause == "vector":
         yield {"vector.lanes": 2 * machine.vector.lanes}
         yield {"vector.special_function_lanes": 2 * machine.vector.special_function_lanes}
+    elif cause == "decode":
+        yield {"sparsity.decoders": 2 * (machine.sparsity.decoders or 1)}
+        yield {"sparsity.decoders": None}
     elif cause in ("compute", "edge"):
         yield {"array.rows": 2 * array.rows}
         yield {"array.cols": 2 * array.cols}

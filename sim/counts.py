@@ -19,6 +19,7 @@ CAUSES = (
     "fill_drain",  # pipeline fill, drain, weight loading between folds, lane-group restarts
     *(f"level{i}_bandwidth" for i in range(MAX_LEVELS)),
     "network_bandwidth",
+    "decode",  # decoders of the weight format, fewer than keep up
     "dram_bandwidth",
     "dram_latency",
     "vector",

@@ -197,6 +197,7 @@ def _row(machine: Accelerator, levels: Sequence[str]) -> dict[str, float]:
             node = node[key]
         row[path] = _CODES[path][node] if path in _CODES else node
     depth = machine.sparsity.barrier_depth
+    row["sparsity.decoders"] = machine.sparsity.decoders or 0
     row["sparsity.barrier_depth"] = FULL_DEPTH if depth == "full" else depth
     row |= {f"sparsity.{name}": value for name, value in to_numbers(machine.sparsity.storage).items()}
     row["dma.in_flight_bytes"] = machine.dma.channels * (machine.dma.in_flight_kib or np.inf) * 1024.0

@@ -18,9 +18,9 @@ from sim.memory.keepers import MODES, SINGLE_USE, fits, held_bytes, keeper, room
 from sim.memory.operands import OUTPUTS
 from sim.memory.traffic import (
     E_ARRAY,
+    E_DECODE,
     E_NEST,
     E_NETWORK,
-    E_READ,
     E_SINGLE,
     E_SPENT,
     E_SUMS_HELD,
@@ -200,7 +200,7 @@ def _beats(a, b, last):
         return False
     if a[E_SUMS_HELD] < b[E_SUMS_HELD] or int(a[E_SINGLE]) & ~int(b[E_SINGLE]):
         return False
-    for i in range(E_READ, last):
+    for i in range(E_DECODE, last):
         if a[i] > b[i]:
             return False
     return True

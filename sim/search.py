@@ -60,6 +60,7 @@ from sim.inner import inner_mappings
 from sim.mapping import EXHAUSTIVE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS
 from sim.memory.on_chip import (
     DRAM_COLUMNS,
+    STEPS,
     X_ENDS,
     X_READ,
     X_STORE,
@@ -275,7 +276,7 @@ def search(d, o, s, slow, price, objective, bounds, rows, reach, hint, pool, use
     geometry, ``scratch`` [3, rows + 1] is overwritten. Returns (pool, used)."""
     count = len(rows)
     busy, score, waiting = scratch[0, :count], scratch[1, :count], scratch[2]
-    x, steps, rates = np.empty(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.empty(1 + MAX_LEVELS)
+    x, steps, rates = np.empty(DRAM_COLUMNS), np.empty(STEPS), np.empty(1 + MAX_LEVELS)
     rates_of(d, rates)
     base = base_energy(d, o, s, slow, price)
     best[:] = 0.0

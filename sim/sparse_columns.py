@@ -14,8 +14,9 @@ from __future__ import annotations
     S_GRAIN,  # multiples that K (or what lanes walk) is cut in
     S_EFFECTUAL,  # share of the MACs performed that no zero gates
     S_DECODED,  # what decoders count of one pass of the weights: stored values or elements; 0 where none is needed
+    S_DECODE_CYCLES,  # that decoders of one array would take for one pass; 0 where they keep up
     S_FOLDS,  # share of a systolic array's folds (or of its stream) that are not empty blocks of weights
     S_WEIGHT_FOLDS,  # the same of what is read of the weights: 1 where their format leaves empty blocks out already
-) = range(13)
-SPARSE_COLUMNS = 13
+) = range(14)
+SPARSE_COLUMNS = 14
 S_EMPTY = SPARSE_COLUMNS  # only with features at memory levels: :mod:`sim.sparsity.emptiness` of inputs, of weights

@@ -32,6 +32,7 @@ from sim.op_emptiness import emptiness, filled_blocks
 from sim.sparse_columns import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
+    S_DECODE_CYCLES,
     S_DECODED,
     S_EFFECTUAL,
     S_FOLDS,
@@ -56,7 +57,9 @@ from sim.trace import Trace
 
 _CONFIG = (
     "array.kind",
+    "array.weight_bits",
     "sparsity.format",
+    "sparsity.decoders",
     *(f"sparsity.{field}" for field in FIELDS),
     "sparsity.orientation",
     "sparsity.barrier_depth",
@@ -176,8 +179,10 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_NONZEROS] = nonzeros
     if decoded_apart(storage(c).name, c["array.kind"] == KINDS["lanes"]):
         compressed = weights.stored < elements * ops["weight_bits"].to_numpy(dtype=np.float64) / 8.0
-        per_value = storage(c).decoder(1).per == "values"
-        out[:, S_DECODED] = np.where(compressed, nonzeros if per_value else elements, 0.0)
+        unit = storage(c).decoder(int(c["array.weight_bits"]))
+        out[:, S_DECODED] = np.where(compressed, nonzeros if unit.per == "values" else elements, 0.0)
+        if c["sparsity.decoders"]:
+            out[:, S_DECODE_CYCLES] = out[:, S_DECODED] / (c["sparsity.decoders"] * unit.rate)
     out[:, S_PACKED_K] = packed
     out[:, S_STORED_BYTES] = (stored + scales) * fetched
     out[:, S_ROOM_BYTES] = room + scales

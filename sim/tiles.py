@@ -5,13 +5,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.account import C_COMPUTE, C_EDGE, C_FILL, C_IMBALANCE, C_LEVEL, C_NETWORK
+from sim.account import C_COMPUTE, C_DECODE, C_EDGE, C_FILL, C_IMBALANCE, C_LEVEL, C_NETWORK
 from sim.avoided import dram_share, shares
 from sim.compute.array_work import array_work, share
 from sim.designs import D_DRAM_BPC, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
 from sim.mapping import _AXES, T_ORDER, TIER_COLUMNS, refetch, sum_distance
 from sim.memory.keepers import SINGLE_USE, rooms
-from sim.memory.on_chip import DRAM_COLUMNS, X_HOME, busy_cycles
+from sim.memory.on_chip import DRAM_COLUMNS, STEPS, X_HOME, busy_cycles
 from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
 from sim.memory.runs import tile_runs, with_writes
 from sim.memory.traffic import (
@@ -33,6 +33,8 @@ from sim.search import M_BYPASS, M_NEST, M_SINGLE, M_SPLIT_K, M_SPLIT_M
 from sim.sparse_columns import (
     S_ARRAY_BYTES,
     S_CUT_PASS,
+    S_DECODE_CYCLES,
+    S_DECODED,
     S_FOLDS,
     S_NONZEROS,
     S_PACKED_K,
@@ -81,7 +83,7 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
     part, own = o.copy(), s.copy()
     part[_BATCH] = 1.0
     nest, trips = np.zeros((MAX_TIERS + 1, 3)), np.ones((MAX_TIERS + 1, 3))
-    e, x, steps, turn = np.empty(ENTRY_COLUMNS), np.zeros(DRAM_COLUMNS), np.empty(MAX_LEVELS + 2), np.zeros(6)
+    e, x, steps, turn = np.empty(ENTRY_COLUMNS), np.zeros(DRAM_COLUMNS), np.empty(STEPS), np.zeros(6)
     at = np.zeros((3, 3), dtype=np.int64)  # tile indices before, now, after
     runs = tile_runs(d, o, s, tile[0], tile[1], tile[2])
     room, full = np.empty(MAX_LEVELS), np.zeros((MAX_TIERS + 1, 3))
@@ -136,6 +138,7 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         for slot in range(MAX_LEVELS):
             out[C_LEVEL + slot] += steps[slot + 1] - steps[slot]
         out[C_NETWORK] += steps[MAX_LEVELS + 1] - steps[MAX_LEVELS]
+        out[C_DECODE] += steps[MAX_LEVELS + 2] - steps[MAX_LEVELS + 1]
         drain = e[E_DRAIN]
     return times, drain
 
@@ -155,6 +158,8 @@ def _own_weights(s, own, found, area, o):
     if s[S_WEIGHT_FOLDS] < 1.0:
         own[S_WEIGHT_FOLDS] = found[G_FOLDS]
     own[S_ROOM_BYTES] = s[S_ROOM_BYTES] * area
+    per_value = s[S_DECODED] == s[S_NONZEROS] and s[S_NONZEROS] > 0.0
+    own[S_DECODE_CYCLES] = s[S_DECODE_CYCLES] * (found[G_NONZEROS] / s[S_NONZEROS] if per_value else area)
     portion = area
     dense = s[S_ROOM_BYTES]
     if s[S_ARRAY_BYTES] < dense and s[S_NONZEROS] > 0.0 and s[S_PACKED_K] == o[_K]:

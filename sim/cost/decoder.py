@@ -53,9 +53,9 @@ def decode_energy_pj(chosen: Format, bits: int, node_nm: int = 7) -> float:
 
 @once
 def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
-    """(cell um2 of the decoders of an array, pJ of one decode), each [designs]: as many units as keep up with the
-    array, so that none ever stalls it. A systolic array takes a weight a column and cycle (input stationary: a row), a
-    lane one nonzero (:func:`decoded_apart`)."""
+    """(cell um2 of the decoders of an array, pJ of one decode), each [designs]. As many units as ``decoders`` says, or
+    as keep up with the array, so that none ever stalls it: a systolic array takes a weight a column and cycle (input
+    stationary: a row), a lane one nonzero (:func:`decoded_apart`)."""
     is_lanes = designs["array.kind"] == KINDS["lanes"]
     by_row = is_lanes | (designs["array.dataflow"] == DATAFLOWS["is"])
     wanted = np.where(by_row, designs["array.rows"], designs["array.cols"])
@@ -70,7 +70,8 @@ def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
             continue
         chosen = of_numbers(name, dict(zip(FIELDS, numbers, strict=True)))
         unit, mine = chosen.decoder(int(bits)), which == i
-        um2[mine] = np.ceil(wanted[mine] / unit.rate) * _unit_um2(unit)
+        count = np.where(designs["sparsity.decoders"] > 0, designs["sparsity.decoders"], np.ceil(wanted / unit.rate))
+        um2[mine] = count[mine] * _unit_um2(unit)
         pj[mine] = decode_energy_pj(chosen, int(bits), at)
     return um2, pj
 

@@ -16,7 +16,7 @@ from sim.designs import (
     LEVEL_COLUMNS,
 )
 from sim.memory.schedule import uneven
-from sim.memory.traffic import E_ACTIVE, E_ARRAY, E_NETWORK, E_READ, E_SINGLE, E_WRITE
+from sim.memory.traffic import E_ACTIVE, E_ARRAY, E_DECODE, E_NETWORK, E_READ, E_SINGLE, E_WRITE
 from sim.spec import MAX_LEVELS
 
 # DRAM traffic of one mapping in one residency
@@ -30,6 +30,7 @@ from sim.spec import MAX_LEVELS
 ) = range(6)
 X_HOME = 6  # [levels, (read, write)]: what tier 1 reads and writes for DRAM's sake
 DRAM_COLUMNS = X_HOME + 2 * MAX_LEVELS
+STEPS = MAX_LEVELS + 3  # of :func:`busy_cycles`
 
 
 @numba.njit(cache=True)
@@ -44,8 +45,8 @@ def level_cycles(d, slot, read, write, active):
 
 @numba.njit(cache=True)
 def busy_cycles(d, e, x, steps):
-    """Cycles after the array, each level and the network in turn, written to ``steps`` [levels + 2]: a double-buffered
-    level hides behind the rest, another adds to it. Returns the last."""
+    """Cycles after the array, each level, the network and the decoders in turn, written to ``steps`` [STEPS]: a
+    double-buffered level hides behind the rest, another adds to it. Returns the last."""
     cycles = e[E_ARRAY]
     steps[0] = cycles
     single = int(e[E_SINGLE])
@@ -60,6 +61,8 @@ def busy_cycles(d, e, x, steps):
         steps[slot + 1] = cycles
     cycles = max(cycles, e[E_NETWORK] / d[D_NETWORK_BPC])
     steps[MAX_LEVELS + 1] = cycles
+    cycles = max(cycles, e[E_DECODE])
+    steps[MAX_LEVELS + 2] = cycles
     return cycles
 
 

@@ -26,6 +26,7 @@ from sim.designs import (
 from sim.mapping import OUTSIDE, T_K, T_M, T_N, T_ORDER, TIER_COLUMNS, refetch
 from sim.memory.keepers import SINGLE_USE, fits, holds, keeper
 from sim.memory.operands import OUTPUTS, final_bytes, whole_bytes
+from sim.sparse_columns import S_DECODE_CYCLES
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -45,10 +46,11 @@ _ABITS, _OBITS = position("activation_bits"), position("output_bits")
     E_BYPASS,  # tiers (bits, from tier 2 on) whose levels partial sums pass though they could hold them
     E_NETWORK,  # bytes that cross the network between tier 1 and the arrays
     E_ACTIVE,  # arrays that have a share of the op
-) = range(11)
-E_READ, E_WRITE = 11, 11 + MAX_LEVELS  # bytes that take time
-E_SPENT = 11 + 2 * MAX_LEVELS  # bytes that cost energy, as the two before: what is gated takes time alone
-E_CHECKS = 11 + 4 * MAX_LEVELS  # look-ups of leaders' tiles, to gate or to skip
+    E_DECODE,  # cycles of the decoders of one array
+) = range(12)
+E_READ, E_WRITE = 12, 12 + MAX_LEVELS  # bytes that take time
+E_SPENT = 12 + 2 * MAX_LEVELS  # bytes that cost energy, as the two before: what is gated takes time alone
+E_CHECKS = 12 + 4 * MAX_LEVELS  # look-ups of leaders' tiles, to gate or to skip
 E_NEST = E_CHECKS + 1  # tiers 2.. : tile m, n, k, loop order
 ENTRY_COLUMNS = E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS
 STAYS_INPUTS, STAYS_WEIGHTS, CAME, GOES, STARTS, ENDS = range(6)
@@ -79,6 +81,7 @@ def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, left, turn
     e[E_ARRAY], e[E_DRAIN], e[E_IDEAL] = batch * work[0], work[1], batch * work[2]
     e[E_EDGE], e[E_UNFILLED], e[E_WEIGHT_PASSES] = batch * work[3], batch * work[4], work[6] * split[0]
     e[E_ACTIVE] = split[0] * split[1] * split[2]
+    e[E_DECODE] = batch * work[6] * s[S_DECODE_CYCLES] / (split[1] * split[2])
     _flows(d, o, s, nest, room, trips, orders, split, work, mode, left, LEFT_TIME, turn, e, E_READ)
     if d[D_FEATURES] > 1.0:
         _flows(d, o, s, nest, room, trips, orders, split, work, mode, left, LEFT_ENERGY, turn, e, E_SPENT)

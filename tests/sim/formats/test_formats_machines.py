@@ -10,7 +10,7 @@ from sim.designs import FORMATS as CODES
 from sim.designs import Designs
 from sim.errors import InputError
 from sim.sparse_ops import GUESSED, configuration, storage
-from sim.sparsity.formats import FORMATS
+from sim.sparsity.formats import FORMATS, format_of
 from sim.sparsity.formats.numbers import FIELDS, of_numbers, to_numbers
 from sim.sparsity.profile import profile
 from sim.stored_weights import stored_weights
@@ -171,3 +171,23 @@ def test_wrong_fields_are_refused_in_one_line(fields, text):
     with pytest.raises(InputError, match=text) as error:
         machine(fields)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["analytic", "timeline"])
+@pytest.mark.parametrize("name", ["bitmap", "csr", "run_length"])
+def test_fewer_decoders_stall_and_are_smaller(name, engine):
+    """Decoders of one unit by hand: what they count over their rate, for every pass of the weights."""
+    mask = np.random.default_rng(2).random((96, 128)) < 0.2
+    trace = sp.gemm(m=16, k=128, n=96, sparsity=mask)
+    base = sp.accelerator("dense_ws").override({"sparsity.format": name})
+    found = [sp.simulate(base, trace, engine)]
+    assert found[0].table["decode"].sum() == 0
+    for units in (8, 4, 2, 1):
+        found.append(sp.simulate(base.override({"sparsity.decoders": units}), trace, engine))
+    assert (np.diff([report.cycles for report in found]) >= 0).all()
+    assert (np.diff([report.area_mm2 for report in found[1:]]) < 0).all()
+    row, unit = found[-1].table.iloc[0], format_of(name).decoder(8)
+    assert row["decodes"] % (mask.sum() if unit.per == "values" else mask.size) == 0
+    assert row["decode"] > 0 and row["cycles"] >= row["decodes"] / unit.rate
+    causes = row[["compute", "edge", "imbalance", "fill_drain", "decode"]].sum()
+    assert causes <= row["cycles"] * (1 + 1e-12)
