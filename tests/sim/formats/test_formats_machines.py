@@ -177,7 +177,7 @@ def test_wrong_fields_are_refused_in_one_line(fields, text):
 @pytest.mark.parametrize("name", ["bitmap", "csr", "run_length"])
 def test_fewer_decoders_stall_and_are_smaller(name, engine):
     """Decoders of one unit by hand: what they count over their rate, for every pass of the weights."""
-    mask = np.random.default_rng(2).random((96, 128)) < 0.2
+    mask = np.random.default_rng(2).random((96, 128)) < 0.1
     trace = sp.gemm(m=16, k=128, n=96, sparsity=mask)
     base = sp.accelerator("dense_ws").override({"sparsity.format": name})
     found = [sp.simulate(base, trace, engine)]
