@@ -118,8 +118,16 @@ def _levels(report: Report) -> list[str]:
     wide = min(max(len(name) for name, *_ in found), 24)
     return [
         f"{name:<{wide}} {si(read, 'B'):>9} read, {si(write, 'B'):>9} written, {100 * used:3.0f} % of {rate}"
-        for name, read, write, used, rate in found
+        + _avoided(report, slot)
+        for slot, (name, read, write, used, rate) in enumerate(found, -1)
     ]
+
+
+def _avoided(report: Report, slot: int) -> str:
+    """What a level (-1: DRAM) gated and skipped, if anything."""
+    place = "dram" if slot < 0 else f"level{slot}"
+    counts = {how: report._totals.get(f"{place}_{how}_bytes", 0.0) for how in ("gated", "skipped")}
+    return "".join(f", {si(count, 'B')} {how}" for how, count in counts.items() if count > 0)
 
 
 def _slowest(report: Report, total: float) -> list[str]:
