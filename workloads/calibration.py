@@ -16,7 +16,7 @@ import numpy as np
 
 from workloads.checkpoint import INPUTS, MATRIX_INPUT, Checkpoint
 from workloads.fetch import cache_dir
-from workloads.transformer import token_nll
+from workloads.transformer import Weights, layer_forward, rope_tables, token_nll
 
 BUNDLE = Path(__file__).parent / "data" / "smollm2_135m"
 #: Called with (done, total, what) as work goes on.
@@ -87,3 +87,44 @@ def calibrate(
             np.save(stream, gathered.hessians[name])
         os.replace(partial, path)
     return gathered
+
+
+class Walk:
+    """Token windows [n, length] on their way through the layers of a model, one layer at a time.
+
+    For each layer in order: look at what enters its matrices (``hessians``), then ``step`` through it with any weights.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, windows: np.ndarray) -> None:
+        c = checkpoint.config
+        self.checkpoint, self.tokens, self.layer = checkpoint, int(windows.size), 0
+        self._hidden = checkpoint.embedding[windows.astype(np.int64)]
+        self._tables = rope_tables(windows.shape[1], c.head_dim, c.rope_theta, checkpoint.rope_divisors)
+
+    def hessians(self) -> dict[str, np.ndarray]:
+        """XᵀX [in, in] float32 of every tensor that enters the next layer's dense matrices, by input name."""
+        found: dict[str, np.ndarray] = {}
+
+        def hook(layer: int, name: str, x: np.ndarray) -> None:
+            found[name] = found[name] + x.T @ x if name in found else x.T @ x
+
+        self._run(self._hidden.copy(), self.checkpoint.matrix, hook)
+        return found
+
+    def step(self, weights: Weights | None = None) -> float:
+        """Go through the next layer; returns its block influence, 1 - mean cosine of what enters and leaves it."""
+        before = self._hidden.copy()
+        self._run(self._hidden, weights or self.checkpoint.matrix, None)
+        self.layer += 1
+        product = np.einsum("...i,...i->...", before, self._hidden)
+        norms = np.linalg.norm(before, axis=-1) * np.linalg.norm(self._hidden, axis=-1)
+        return float(1 - np.mean(product / np.maximum(norms, np.finfo(np.float32).tiny)))
+
+    def _run(self, hidden: np.ndarray, weights: Weights, hook: Callable[[int, str, np.ndarray], None] | None) -> None:
+        layer_forward(self.checkpoint, self.layer, hidden, weights, False, self._tables, hook)
+
+
+def block_influence(checkpoint: Checkpoint, windows: np.ndarray) -> np.ndarray:
+    """How much each layer turns the residual stream on ``windows``: 1 - mean cosine of in and out, float64 [layers]."""
+    walk = Walk(checkpoint, windows)
+    return np.array([walk.step() for _ in range(checkpoint.config.layers)])

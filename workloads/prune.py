@@ -12,25 +12,36 @@ from typing import Any
 import numpy as np
 
 from sim.errors import InputError, nearest
-from workloads.calibration import Calibration, Progress, bundled_windows, calibrate
-from workloads.checkpoint import MATRIX_TYPES, Checkpoint, ModelConfig, open_checkpoint
+from workloads.calibration import (
+    Calibration,
+    Progress,
+    Walk,
+    block_influence,
+    bundled_windows,
+    calibrate,
+    windows_sha256,
+)
+from workloads.checkpoint import MATRIX_INPUT, MATRIX_TYPES, Checkpoint, ModelConfig, open_checkpoint
 from workloads.fetch import SMOLLM2
 from workloads.perplexity import Measurement, Meter
-from workloads.pruning import Channels, NofM, Pattern, Unstructured, ffn_channels, methods, parse_pattern
+from workloads.pruning import DenseModel, Latency, Method, ModelMethod, Pattern, Pruned, PruningMethod, parse_pattern
 from workloads.pruning import method as method_by_name
+from workloads.pruning.allocation import ALLOCATIONS, allocate
+from workloads.pruning.model import Key, weights_left
 from workloads.recipe import FFN_TYPES
 
-CHANNEL_METHOD = "ffn_channels"
 GROUPS = {"all": MATRIX_TYPES, "attn": MATRIX_TYPES[:4], "ffn": FFN_TYPES}
 WINDOW = 512
 
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A pruned checkpoint. ``masks[layer, type]`` is bool out x in of the uncut matrix, for pruned matrices only.
+    """A pruned checkpoint. ``masks[layer, type]``: bool out x in of the uncut matrix, for pruned matrices only; of the
+    sparse part where a matrix became factors. ``realised_sparsity``: zeros of the masks over all prunable weights.
 
-    ``weights`` holds the pruned matrices (float32; cut smaller under FFN channels). ``perplexity`` and
-    ``dense_perplexity`` are None unless they were asked for.
+    ``weights`` holds the pruned matrices (float32; cut smaller where FFN channels went). ``details`` holds what each
+    method returned, with factors, orders and stored bits where there are some. ``perplexity`` and ``dense_perplexity``
+    are None unless they were asked for.
     """
 
     masks: dict[tuple[int, str], np.ndarray]
@@ -40,6 +51,7 @@ class PrunedModel:
     dense_perplexity: Measurement | None
     provenance: dict[str, Any]
     config: ModelConfig
+    details: dict[Key, Pruned] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         p = self.provenance
@@ -90,58 +102,93 @@ def prune_model(
     progress: Progress | None = None,
     arithmetic: str = "w8a8kv8",
     layers: Iterable[int] | None = None,
+    sequential: bool | None = None,
+    allocation: str = "uniform",
+    latency: Latency | None = None,
 ) -> PrunedModel:
-    """Prune a checkpoint with masks from one pass of the dense model, and measure it when asked.
+    """Prune a checkpoint and measure it when asked.
 
-    ``model``: a Llama-like GGUF file, or None for SmolLM2-135M. ``method``: magnitude, wanda, sparsegpt or
-    ffn_channels. ``pattern``: see ``parse_pattern``. ``types``: all, attn, ffn or matrix types. ``seed`` chooses the
-    calibration windows when fewer are asked for than there are. ``progress(done, total, what)`` is called as work goes
-    on. Raises InputError for anything it cannot do, before it begins.
+    ``model``: a model file or folder, or None for SmolLM2-135M. ``method``: one of ``pruning.methods()``. ``pattern``:
+    see ``parse_pattern``. ``types``: all, attn, ffn or matrix types. ``seed`` chooses the calibration windows when
+    fewer are asked for than there are. ``progress(done, total, what)`` is called as work goes on.
+
+    ``sequential``: calibrate each layer on the outputs of the layers already pruned; False: all on one pass of the
+    dense model; None: as the method was published. ``allocation``: how a share is spread over matrices, one of
+    ``allocation.ALLOCATIONS``. ``latency(out, in, pattern)``: the time of one matrix (pattern None: dense), for methods
+    and allocations that ask; without it time is the number of weights left.
+
+    Raises InputError for anything it cannot do, before it begins.
     """
-    chosen = _types(types)
-    rule = _pattern(method, pattern, chosen)
+    pruner = method_by_name(method)
+    rule = pruner.read(parse_pattern(pattern))
+    asked, together = _types(types), pruner.together(rule)
+    if not set(together) <= set(asked):
+        raise InputError(f"{method} '{rule}' prunes {', '.join(together)} together; types must include all of them")
+    stepwise = pruner.sequential if sequential is None else sequential
+    _fits(pruner, stepwise, allocation)
     checkpoint = open_checkpoint(model)
-    where = sorted(set(range(checkpoint.config.layers) if layers is None else layers))
+    if evaluate and checkpoint.gap:
+        raise InputError(f"{checkpoint.path}: {checkpoint.gap}; it can be pruned but not measured")
+    chosen = tuple(t for t in asked if t in checkpoint.matrix_types)
+    if not chosen or not set(together) <= set(chosen):
+        wanted = ", ".join(together or asked)
+        raise InputError(f"{checkpoint.path} has {', '.join(checkpoint.matrix_types)}; {method} needs {wanted}")
+    where = tuple(sorted(set(range(checkpoint.config.layers) if layers is None else layers)))
     if not where or where[0] < 0 or where[-1] >= checkpoint.config.layers:
-        raise InputError(f"layers must be in 0..{checkpoint.config.layers - 1}, got {where}")
-    calibration = None
-    if isinstance(rule, Channels) or method_by_name(method).needs_calibration:
-        calibration = calibrate(checkpoint, _calibration_windows(checkpoint, calibration_tokens, seed), progress)
+        raise InputError(f"layers must be in 0..{checkpoint.config.layers - 1}, got {list(where)}")
+    calibration = windows = None
+    if pruner.needs_calibration or allocation != "uniform":
+        windows = _calibration_windows(checkpoint, calibration_tokens, seed)
+        if not stepwise or allocation != "uniform":
+            calibration = calibrate(checkpoint, windows, progress)
     evaluation = _evaluation_windows(checkpoint) if evaluate else None
 
-    masks, weights = _prune(checkpoint, method, rule, chosen, where, calibration, progress)
+    dense = _dense(checkpoint, calibration, windows, latency)
+    if isinstance(pruner, ModelMethod):
+        if progress is not None:
+            progress(0, 1, "pruning")
+        details = pruner.prune(dense, rule, chosen, where)
+    else:
+        rules = allocate(allocation, dense, [(layer, t) for layer in where for t in chosen], rule)
+        if stepwise:
+            details = _step_by_step(checkpoint, windows, pruner, rules, progress)
+        else:
+            details = _matrix_by_matrix(dense, pruner, rules, progress)
+    masks = {key: pruned.mask for key, pruned in details.items()}
+    weights = {key: pruned.weight for key, pruned in details.items()}
     c = checkpoint.config
-    total = c.layers * sum(int(np.prod(c.matrix_shape(t))) for t in MATRIX_TYPES)
+    total = c.layers * sum(int(np.prod(c.matrix_shape(t))) for t in checkpoint.matrix_types)
     sparsity = sum(int(mask.size - np.count_nonzero(mask)) for mask in masks.values()) / total
-    measured = dense = None
+    calibrated = windows_sha256(windows) if windows is not None else ""
+    measured_dense = measured = None
     if evaluation is not None:
         meter = Meter(checkpoint, evaluation, seed)
-        if progress is not None:
-            progress(0, 2, "measuring perplexity")
-        dense = meter.measure("dense", checkpoint.matrix, 0.0, arithmetic)
-        if progress is not None:
-            progress(1, 2, "measuring perplexity")
-        name = f"{method} {rule}"
-        calibrated = calibration.windows_sha256 if calibration else ""
 
         def pick(layer: int, t: str) -> np.ndarray:
             return weights[layer, t] if (layer, t) in weights else checkpoint.matrix(layer, t)
 
-        measured = meter.measure(name, pick, sparsity, arithmetic, calibrated)
+        if progress is not None:
+            progress(0, 2, "measuring perplexity")
+        measured_dense = meter.measure("dense", checkpoint.matrix, 0.0, arithmetic)
+        if progress is not None:
+            progress(1, 2, "measuring perplexity")
+        measured = meter.measure(f"{method} {rule}", pick, sparsity, arithmetic, calibrated)
     provenance = {
         "model": checkpoint.path.name,
         "model_sha256": checkpoint.sha256,
         "method": method,
         "pattern": str(rule),
         "types": list(chosen),
-        "layers": where,
-        "calibration_tokens": calibration.tokens if calibration else 0,
-        "calibration_sha256": calibration.windows_sha256 if calibration else "",
+        "layers": list(where),
+        "calibration_tokens": int(windows.size) if windows is not None else 0,
+        "calibration_sha256": calibrated,
+        "sequential": stepwise,
+        "allocation": allocation,
         "seed": seed,
         "arithmetic": arithmetic if evaluate else "",
         "version": _version(),
     }
-    return PrunedModel(masks, weights, sparsity, measured, dense, provenance, c)
+    return PrunedModel(masks, weights, sparsity, measured, measured_dense, provenance, c, details)
 
 
 def _types(types: str | Iterable[str]) -> tuple[str, ...]:
@@ -156,49 +203,62 @@ def _types(types: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(t for t in MATRIX_TYPES if t in chosen)
 
 
-def _pattern(method: str, pattern: str | float | Pattern, types: tuple[str, ...]) -> Pattern:
-    rule = parse_pattern(pattern)
-    if method != CHANNEL_METHOD:
-        if method not in methods():
-            hint = nearest(method, [*methods(), CHANNEL_METHOD])
-            raise InputError(f"pruning method {method!r} is unknown: {hint}")
-        if isinstance(rule, Channels):
-            raise InputError(f"pattern '{rule}' removes channels; use the method {CHANNEL_METHOD}")
-        return rule
-    if isinstance(rule, NofM):
-        raise InputError(f"{CHANNEL_METHOD} removes whole channels; pattern '{rule}' does not fit, write 'ffn 0.1'")
-    if not set(FFN_TYPES) <= set(types):
-        raise InputError(f"{CHANNEL_METHOD} cuts gate, up and down together; types must include all three")
-    return Channels(rule.sparsity) if isinstance(rule, Unstructured) else rule
+def _fits(pruner: Method, sequential: bool, allocation: str) -> None:
+    if allocation not in ALLOCATIONS:
+        raise InputError(f"allocation {allocation!r} is unknown: {nearest(allocation, ALLOCATIONS)}")
+    if isinstance(pruner, ModelMethod) and allocation != "uniform":
+        raise InputError(f"{pruner.name} spreads its budget itself; allocation must be uniform, got {allocation!r}")
+    if sequential and isinstance(pruner, ModelMethod):
+        raise InputError(f"{pruner.name} looks at the whole dense model; sequential must be False")
+    if sequential and not pruner.needs_calibration:
+        raise InputError(f"{pruner.name} needs no calibration; sequential must be False")
 
 
-def _prune(
-    checkpoint: Checkpoint,
-    method: str,
-    rule: Pattern,
-    types: tuple[str, ...],
-    layers: list[int],
-    calibration: Calibration | None,
-    progress: Progress | None,
-) -> tuple[dict[tuple[int, str], np.ndarray], dict[tuple[int, str], np.ndarray]]:
-    masks, weights = {}, {}
-    pruner = None if isinstance(rule, Channels) else method_by_name(method)
-    for done, layer in enumerate(layers):
+def _dense(
+    checkpoint: Checkpoint, calibration: Calibration | None, windows: np.ndarray | None, latency: Latency | None
+) -> DenseModel:
+    return DenseModel(
+        checkpoint.config,
+        checkpoint.matrix,
+        calibration.hessian if calibration else None,
+        calibration.tokens if calibration else 0,
+        influence=lambda: block_influence(checkpoint, windows),
+        latency=latency or weights_left,
+    )
+
+
+def _matrix_by_matrix(
+    dense: DenseModel, pruner: PruningMethod, rules: dict[Key, Pattern], progress: Progress | None
+) -> dict[Key, Pruned]:
+    found = {}
+    for done, (key, rule) in enumerate(rules.items()):
         if progress is not None:
-            progress(done, len(layers), "pruning")
-        if pruner is None:
-            mean_square = calibration.mean_square(layer, "ffn_down")
-            kept = ffn_channels.kept_channels(checkpoint.matrix(layer, "ffn_down"), mean_square, rule.sparsity)
-            for t in FFN_TYPES:
-                masks[layer, t] = ffn_channels.as_mask(checkpoint.config.matrix_shape(t), t, kept)
-                weights[layer, t] = ffn_channels.cut(checkpoint.matrix(layer, t), t, kept)
-            continue
+            progress(done, len(rules), "pruning")
+        hessian = dense.hessian(*key) if dense.hessian else None
+        found[key] = pruner.prune(dense.matrix(*key), hessian, dense.tokens, rule)
+    return found
+
+
+def _step_by_step(
+    checkpoint: Checkpoint,
+    windows: np.ndarray,
+    pruner: PruningMethod,
+    rules: dict[Key, Pattern],
+    progress: Progress | None,
+) -> dict[Key, Pruned]:
+    """Each layer from what enters it behind the pruned layers; inside the layer, from its dense matrices."""
+    found: dict[Key, Pruned] = {}
+    walk = Walk(checkpoint, windows)
+    for layer in range(max(layer for layer, _ in rules) + 1):
+        if progress is not None:
+            progress(layer, checkpoint.config.layers, "pruning")
+        types = [t for t in MATRIX_TYPES if (layer, t) in rules]
+        hessians = walk.hessians() if types else {}
         for t in types:
-            hessian = calibration.hessian(layer, t) if calibration else None
-            tokens = calibration.tokens if calibration else 0
-            pruned = pruner.prune(checkpoint.matrix(layer, t), hessian, tokens, rule)
-            masks[layer, t], weights[layer, t] = pruned.mask, pruned.weight
-    return masks, weights
+            key = layer, t
+            found[key] = pruner.prune(checkpoint.matrix(*key), hessians[MATRIX_INPUT[t]], walk.tokens, rules[key])
+        walk.step(lambda *key: found[key].weight if key in found else checkpoint.matrix(*key))
+    return found
 
 
 def _calibration_windows(checkpoint: Checkpoint, tokens: int, seed: int) -> np.ndarray:

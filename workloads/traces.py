@@ -14,9 +14,9 @@ from typing import Any
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
-from workloads.checkpoint import MATRIX_TYPES
+from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 from workloads.fetch import SMOLLM2
-from workloads.pruning.pattern import NofM
+from workloads.pruning.pattern import LowRank, NofM, parse_pattern
 from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, VARIANTS, Recipe
 from workloads.shapes import Step
 
@@ -108,7 +108,7 @@ def prune_to_trace(
     """Prune a real model, measure it, and write its trace with profiles, counts and masks. Returns (file, trace).
 
     Default file: ``traces/MODEL_METHOD_PATTERN[_TYPES][_decode]``. Under FFN channels the trace is of narrower dense
-    matrices, without profiles or masks.
+    matrices, without profiles or masks; so is that of any method that cuts channels.
 
     Raises:
         InputError: what :func:`workloads.prune.prune_model` or :func:`workloads.llm.llm` refuse, and a file that cannot
@@ -122,6 +122,10 @@ def prune_to_trace(
     run = {"phase": phase, **({"tokens": tokens} if phase == "prefill" else {"context": context})}
     Step.of(**run)
     _writable(Path("traces/trace") if out is None else Path(out))
+    if isinstance(parse_pattern(pattern), LowRank):
+        raise InputError(f"pattern '{pattern}': a trace of factored matrices is not built yet; call prune_model")
+    if model is not None and "ffn_gate" not in open_checkpoint(model).matrix_types:
+        raise InputError(f"{model}: only gated, Llama-like decoders become a trace; give the masks to llm")
     pruned = prune_model(
         model,
         method=method,
@@ -133,14 +137,15 @@ def prune_to_trace(
     )
     about = pruned.provenance
     name = _name(about, phase)
-    cut = method == "ffn_channels"
+    cut = {key for key, one in pruned.details.items() if one.weight.shape != one.mask.shape}
     found: dict[tuple[int, str], Profile] = {}
-    if not cut:
-        for done, (key, mask) in enumerate(pruned.masks.items()):
-            progress("profiling masks", done, len(pruned.masks))
-            found[key] = profile(mask)
-        progress("profiling masks", len(pruned.masks), len(pruned.masks))
-    widths = {layer: w.shape[0] for (layer, t), w in pruned.weights.items() if cut and t == "ffn_gate"}
+    masks = {key: mask for key, mask in pruned.masks.items() if key not in cut}
+    for done, (key, mask) in enumerate(masks.items()):
+        progress("profiling masks", done, len(masks))
+        found[key] = profile(mask)
+    if masks:
+        progress("profiling masks", len(masks), len(masks))
+    widths = {layer: pruned.weights[layer, t].shape[0] for layer, t in cut if t == "ffn_gate"}
     trace = llm(
         replace(pruned.config, name=_model_name(about)),
         **run,
@@ -155,7 +160,7 @@ def prune_to_trace(
     for label, quality in (("perplexity", pruned.perplexity), ("dense_perplexity", pruned.dense_perplexity)):
         if quality is not None:
             trace.meta |= {label: quality.ppl, f"{label}_nll": quality.nll, f"{label}_tokens": quality.tokens}
-    if not cut:
+    if found:
         # profiles are numbered in the order of the ops
         used = trace.ops[trace.ops["profile"] >= 0].sort_values("profile")
         trace.masks = [pruned.masks[int(op.layer), str(op.matrix_type)] for op in used.itertuples()]

@@ -138,7 +138,7 @@ def token_nll(
     tables = rope_tables(length, c.head_dim, c.rope_theta, checkpoint.rope_divisors)
     hidden = checkpoint.embedding[windows.astype(np.int64)]
     for layer in range(c.layers):
-        _layer(checkpoint, layer, hidden, weights, integer, tables, hook)
+        layer_forward(checkpoint, layer, hidden, weights, integer, tables, hook)
     if layers_only:
         return np.empty((0, 0))
     if integer and head is None:
@@ -150,7 +150,7 @@ def token_nll(
     return out
 
 
-def _layer(
+def layer_forward(
     checkpoint: Checkpoint,
     layer: int,
     hidden: np.ndarray,

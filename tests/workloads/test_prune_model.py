@@ -76,9 +76,14 @@ def test_save_and_load(tiny_path, tmp_path):
         ({"pattern": "half"}, "pruning pattern 'half'"),
         ({"types": "ffn_dwn"}, "did you mean 'ffn_down'"),
         ({"types": []}, "no matrix type"),
-        ({"method": "ffn_channels", "pattern": "2:4"}, "whole channels"),
-        ({"method": "ffn_channels", "types": "attn"}, "all three"),
-        ({"method": "wanda", "pattern": "ffn 0.1"}, "use the method ffn_channels"),
+        ({"method": "ffn_channels", "pattern": "2:4"}, r"'ffn 0.1' or '0.5', not '2:4'"),
+        ({"method": "ffn_channels", "types": "attn"}, "include all of them"),
+        ({"method": "wanda", "pattern": "ffn 0.1"}, "which is for: ffn_channels, heapr"),
+        ({"method": "ria", "allocation": "owls"}, "did you mean 'owl'"),
+        ({"method": "heads", "allocation": "owl"}, "spreads its budget itself"),
+        ({"method": "heads", "sequential": True}, "whole dense model"),
+        ({"method": "magnitude", "sequential": True}, "needs no calibration"),
+        ({"method": "wanda", "pattern": "2:4", "allocation": "owl"}, "fixes it"),
         ({"layers": [2]}, r"layers must be in 0\.\.1"),
         ({"layers": []}, r"layers must be in 0\.\.1"),
     ],
@@ -86,6 +91,20 @@ def test_save_and_load(tiny_path, tmp_path):
 def test_bad_requests(tiny_path, arguments, message):
     with pytest.raises(InputError, match=message):
         prune_model(tiny_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "heads", "types": "ffn"}, "include all of them"),
+        ({"method": "struprune", "types": "ffn"}, "include all of them"),
+        ({"method": "hape", "pattern": "2:4"}, "takes patterns like"),
+        ({"method": "layers", "sequential": True}, "whole dense model"),
+    ],
+)
+def test_bad_requests_are_refused_before_a_model_is_opened(arguments, message):
+    with pytest.raises(InputError, match=message):
+        prune_model("no/such/model.gguf", **arguments)
 
 
 def test_too_few_calibration_tokens(tiny, monkeypatch):

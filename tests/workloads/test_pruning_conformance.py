@@ -1,91 +1,159 @@
-"""One suite that every pruning method runs: exact counts, consistent weights, determinism, ties, error order."""
+"""One suite that every matrix-wise pruning method runs, with every kind of pattern it takes."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sim.errors import InputError
-from workloads.pruning import Channels, NofM, Unstructured, kept_channels, method, methods, parse_pattern
-from workloads.pruning.ffn_channels import as_mask, cut
-from workloads.pruning.select import keep_largest, keep_n_of_m, removed_count, tie_order
-from workloads.pruning.sparsegpt import BLOCK, DAMPING
+from workloads.pruning import (
+    Blocks,
+    Diagonal,
+    LowRank,
+    Method,
+    NofM,
+    Pruned,
+    PruningMethod,
+    Unstructured,
+    method,
+    methods,
+)
+from workloads.pruning.hessian import output_error
+from workloads.pruning.select import choose, removed_count
+from workloads.pruning.sparsegpt import BLOCK
 
-OUT, IN, TOKENS = 48, 320, 600
+OUT, IN, TOKENS = 32, 272, 500
+NAMES = methods(PruningMethod)
+#: Methods whose kept weights are the dense ones.
+LEAVING = ("block_diagonal", "magnitude", "ria", "tetris", "wanda")
+#: Where a share is counted: in every output, in every 128 columns, else in the whole matrix.
+PER_ROW, PER_COLUMNS = ("hwpq", "ria", "sevedo", "tetris", "wanda"), ("sparsegpt", "sparsegpt_sequential")
+PATTERNS = (
+    Unstructured(0.3),
+    Unstructured(0.5),
+    Unstructured(0.7),
+    NofM(2, 4),
+    NofM(3, 5),
+    Blocks(1, 16, 0.5),
+    Blocks(4, 1, 0.5),
+    Blocks(16, 16, 0.4),
+    Diagonal(4),
+    LowRank(8, 0.5),
+)
+CASES = [(name, pattern) for name in NAMES for pattern in PATTERNS if isinstance(pattern, method(name).takes)]
+every_case = pytest.mark.parametrize(("name", "pattern"), CASES, ids=lambda x: str(x))
+every_method = pytest.mark.parametrize("name", NAMES)
 
 
-def problem(seed: int = 0, levels: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A weight matrix (with ``levels`` distinct magnitudes, if given), correlated activations and their Hessian."""
+def problem(
+    seed: int = 0, levels: int | None = None, shape: tuple[int, int] = (OUT, IN)
+) -> tuple[np.ndarray, np.ndarray]:
+    """A weight matrix (with ``levels`` distinct magnitudes, if given) and the Hessian of correlated activations."""
     rng = np.random.default_rng(seed)
-    weight = rng.normal(0, 0.05, (OUT, IN))
+    weight = rng.normal(0, 0.05, shape)
     if levels:
         weight = np.round(weight / 0.05 * levels / 3) * 0.05
-    x = rng.normal(size=(TOKENS, IN)) @ (np.eye(IN) + 0.3 * rng.normal(size=(IN, IN)) / np.sqrt(IN) * 4)
-    x *= rng.lognormal(0, 1, IN)
-    return weight.astype(np.float32), x.astype(np.float32), (x.T @ x).astype(np.float32)
+    size = shape[1]
+    x = rng.normal(size=(TOKENS, size)) @ (np.eye(size) + 0.3 * rng.normal(size=(size, size)) / np.sqrt(size) * 4)
+    x *= rng.lognormal(0, 1, size)
+    x = x.astype(np.float32)
+    return weight.astype(np.float32), x.T @ x
 
 
-def prune(name: str, pattern, seed: int = 0, levels: int | None = None):
-    weight, _, hessian = problem(seed, levels)
-    return weight, method(name).prune(weight, hessian, TOKENS, pattern)
+@cache
+def pruned(name: str, pattern, seed: int = 0, levels: int | None = None) -> Pruned:
+    weight, hessian = problem(seed, levels)
+    return method(name).prune(weight, hessian, TOKENS, method(name).read(pattern))
 
 
-every_method = pytest.mark.parametrize("name", methods())
-shares = pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
-groups = pytest.mark.parametrize("pattern", [NofM(2, 4), NofM(4, 8), NofM(1, 4), NofM(3, 5)], ids=str)
+def error(name: str, pattern, seed: int = 0) -> float:
+    weight, hessian = problem(seed)
+    return output_error(weight - pruned(name, pattern, seed).weight, hessian)
+
+
+def sparsest(name: str):
+    """A pattern the method takes, for checks that one is enough for."""
+    return next(pattern for case, pattern in CASES if case == name)
+
+
+def check_pattern(mask: np.ndarray, name: str, pattern) -> None:
+    """Exactly as many weights, blocks or group members are kept as the pattern says, where it says so."""
+    gone = ~mask
+    pattern = method(name).read(pattern)
+    if isinstance(pattern, NofM):
+        whole = mask.shape[1] - mask.shape[1] % pattern.group
+        kept = mask[:, :whole].reshape(len(mask), -1, pattern.group).sum(axis=2)
+        assert np.all(kept == pattern.keep)
+        return
+    if isinstance(pattern, Blocks):
+        tiles = gone[:: pattern.rows, :: pattern.columns]
+        spread = np.repeat(np.repeat(tiles, pattern.rows, 0)[: len(gone)], pattern.columns, 1)[:, : gone.shape[1]]
+        np.testing.assert_array_equal(spread, gone)
+        gone = tiles
+    share = pattern.sparsity
+    if name in PER_ROW:
+        assert np.all(gone.sum(axis=1) == removed_count(share, gone.shape[1]))
+    elif name in PER_COLUMNS:
+        width = BLOCK // pattern.columns if isinstance(pattern, Blocks) else BLOCK
+        for start in range(0, gone.shape[1], width):
+            part = gone[:, start : start + width]
+            assert part.sum() == removed_count(share, part.size)
+    else:
+        assert gone.sum() == removed_count(share, gone.size)
 
 
 def test_methods_are_registered():
-    assert methods() == ("magnitude", "sparsegpt", "wanda")
+    assert {"alps", "elsa", "gqsa", "hwpq", "magnitude", "ria", "sparsegpt", "tetris", "wanda"} <= set(NAMES)
+    assert set(NAMES) < set(methods(Method))
     with pytest.raises(InputError, match="did you mean 'wanda'"):
         method("wanada")
+    assert all(type(method(name)).__doc__ for name in methods())
 
 
-@every_method
-@shares
+@every_case
 @pytest.mark.parametrize("levels", [None, 7])
-def test_exact_sparsity(name, share, levels):
-    _, pruned = prune(name, Unstructured(share), levels=levels)
-    gone = ~pruned.mask
-    if name == "wanda":
-        assert np.all(gone.sum(axis=1) == removed_count(share, IN))
-    elif name == "magnitude":
-        assert gone.sum() == removed_count(share, gone.size)
+def test_exact_pattern(name, pattern, levels):
+    found = pruned(name, pattern, levels=levels)
+    mask = found.mask
+    if found.row_order is not None:
+        assert sorted(found.row_order) == list(range(OUT)) and sorted(found.column_order) == list(range(IN))
+        mask = mask[found.row_order][:, found.column_order]
+    if isinstance(pattern, Diagonal):
+        rows, columns = np.arange(OUT) * pattern.blocks // OUT, np.arange(IN) * pattern.blocks // IN
+        np.testing.assert_array_equal(mask, rows[:, None] == columns)
     else:
-        for start in range(0, IN, BLOCK):
-            block = gone[:, start : start + BLOCK]
-            assert block.sum() == removed_count(share, block.size)
-    assert pruned.sparsity == pytest.approx(share, abs=0.005)
+        check_pattern(mask, name, pattern)
 
 
-@every_method
-@groups
-@pytest.mark.parametrize("levels", [None, 7])
-def test_n_of_m_in_every_group(name, pattern, levels):
-    _, pruned = prune(name, pattern, levels=levels)
-    whole = IN - IN % pattern.group
-    kept = pruned.mask[:, :whole].reshape(OUT, -1, pattern.group).sum(axis=2)
-    assert np.all(kept == pattern.keep)
-
-
-@every_method
-@pytest.mark.parametrize("pattern", [Unstructured(0.5), NofM(2, 4)], ids=str)
+@every_case
 def test_weights_fit_the_mask(name, pattern):
-    weight, pruned = prune(name, pattern)
-    assert pruned.mask.dtype == bool and pruned.weight.dtype == np.float32
-    assert pruned.mask.shape == pruned.weight.shape == weight.shape
-    assert np.all(pruned.weight[~pruned.mask] == 0)
-    if name != "sparsegpt":
-        np.testing.assert_array_equal(pruned.weight[pruned.mask], weight[pruned.mask])
+    weight, _ = problem()
+    found = pruned(name, pattern)
+    assert found.mask.dtype == bool and found.weight.dtype == np.float32
+    assert found.mask.shape == found.weight.shape == weight.shape
+    assert np.isfinite(found.weight).all()
+    if found.factors is None:
+        assert np.all(found.weight[~found.mask] == 0)
+    else:
+        np.testing.assert_allclose(
+            found.weight, found.factors.left @ found.factors.right + found.factors.remainder, atol=1e-6
+        )
+        assert np.all(found.factors.remainder[~found.mask] == 0)
+    if name in LEAVING:
+        np.testing.assert_array_equal(found.weight[found.mask], weight[found.mask])
+    if found.quantised is not None:
+        stands_for = found.factors.remainder if found.factors else found.weight
+        np.testing.assert_array_equal(found.quantised.values, stands_for)
+        np.testing.assert_array_equal(found.quantised.mask, found.mask)
 
 
-@every_method
-@pytest.mark.parametrize("pattern", [Unstructured(0.4), NofM(4, 8)], ids=str)
+@every_case
 def test_deterministic_and_leaves_its_input_alone(name, pattern):
-    weight, _, hessian = problem(levels=5)
+    weight, hessian = problem(levels=5)
     before = weight.copy(), hessian.copy()
+    pattern = method(name).read(pattern)
     one = method(name).prune(weight, hessian, TOKENS, pattern)
     two = method(name).prune(weight.copy(), hessian.copy(), TOKENS, pattern)
     assert one.mask.tobytes() == two.mask.tobytes() and one.weight.tobytes() == two.weight.tobytes()
@@ -93,128 +161,120 @@ def test_deterministic_and_leaves_its_input_alone(name, pattern):
     np.testing.assert_array_equal(hessian, before[1])
 
 
-@pytest.mark.parametrize("name", ["magnitude", "wanda"])
+@every_method
+def test_one_instance_serves_every_matrix(name):
+    """What a method keeps about one Hessian does not leak into the next matrix."""
+    pattern = method(name).read(sparsest(name))
+    shared = method(name)
+    for seed in (0, 1, 0):
+        weight, hessian = problem(seed)
+        found = shared.prune(weight, hessian, TOKENS, pattern)
+        np.testing.assert_array_equal(found.weight, pruned(name, sparsest(name), seed).weight)
+
+
+def random_error(pattern, weight: np.ndarray, hessian: np.ndarray) -> float:
+    """Output error of a random mask of the same pattern, kept weights as they were (mean of five)."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(5):
+        scores = rng.random(weight.shape, dtype=np.float32)
+        if isinstance(pattern, Diagonal):
+            rows, columns = rng.permutation(OUT) * pattern.blocks // OUT, rng.permutation(IN) * pattern.blocks // IN
+            mask = rows[:, None] == columns
+        else:
+            shape = Unstructured(pattern.sparsity) if isinstance(pattern, LowRank) else pattern
+            mask = choose(scores, shape, per_row=False)
+        errors.append(output_error(np.where(mask, np.float32(0), weight), hessian))
+    return float(np.mean(errors))
+
+
+@every_case
+@pytest.mark.parametrize("seed", [0, 1])
+def test_never_worse_than_random(name, pattern, seed):
+    weight, hessian = problem(seed)
+    assert error(name, pattern, seed) < random_error(method(name).read(pattern), weight, hessian)
+
+
+@every_method
+def test_error_grows_with_sparsity(name):
+    takes = method(name).takes
+    if Diagonal in takes:
+        patterns = [Diagonal(n) for n in (2, 4, 8)]
+    elif LowRank in takes:
+        patterns = [LowRank(8, s) for s in (0.3, 0.5, 0.7)]
+    elif Unstructured in takes:
+        patterns = [Unstructured(s) for s in (0.3, 0.5, 0.7)]
+    else:
+        patterns = [Blocks(4, 4, s) for s in (0.3, 0.5, 0.7)]
+    errors = [error(name, pattern) for pattern in patterns]
+    assert errors == sorted(errors) and errors[0] < errors[-1]
+
+
+@every_case
+def test_zeros_stay_zeros(name, pattern):
+    """A matrix of zeros, an output of zeros and an input that is never used: finite weights, zero where they should."""
+    weight, hessian = problem()
+    pattern = method(name).read(pattern)
+    nothing = method(name).prune(np.zeros_like(weight), hessian, TOKENS, pattern)
+    assert np.all(nothing.weight == 0)
+    weight[5] = 0
+    hessian[7] = hessian[:, 7] = 0
+    found = method(name).prune(weight, hessian, TOKENS, pattern)
+    assert np.isfinite(found.weight).all()
+    np.testing.assert_allclose(found.weight[5], 0, atol=1e-6)
+    unused = method(name).prune(weight, np.zeros_like(hessian), TOKENS, pattern)
+    assert np.isfinite(unused.weight).all()
+
+
+@every_case
+@pytest.mark.parametrize("shape", [(7, 30), (33, 5), (1, 19)], ids=str)
+def test_any_shape(name, pattern, shape):
+    """Sizes that no block or group divides."""
+    weight, hessian = problem(shape=shape)
+    found = method(name).prune(weight, hessian, TOKENS, method(name).read(pattern))
+    assert found.weight.shape == found.mask.shape == shape and np.isfinite(found.weight).all()
+    if not isinstance(pattern, Diagonal | LowRank) and found.row_order is None:
+        check_pattern(found.mask, name, pattern)
+
+
+#: Methods that see another matrix the second time: factors, new orders, or another moving threshold.
+NOT_IDEMPOTENT = ("block_diagonal", "hwpq", "sevedo", "tetris")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_IDEMPOTENT])
+def test_pruning_again_changes_nothing(name):
+    """What was pruned is the least of all, so it goes again: the mask is (nearly) a fixed point."""
+    pattern = method(name).read(Unstructured(0.5))
+    _, hessian = problem()
+    first = pruned(name, Unstructured(0.5))
+    again = method(name).prune(first.weight, hessian, TOKENS, pattern)
+    moved = np.count_nonzero(again.mask != first.mask)
+    assert moved <= (0 if name in LEAVING else 0.02 * first.mask.size)
+
+
+@pytest.mark.parametrize("name", ["magnitude", "ria", "wanda"])
 def test_more_sparsity_keeps_a_subset(name):
-    weight, _, hessian = problem()
-    masks = [method(name).prune(weight, hessian, TOKENS, Unstructured(s)).mask for s in (0.2, 0.4, 0.6)]
+    masks = [pruned(name, Unstructured(s)).mask for s in (0.2, 0.4, 0.6)]
     assert not np.any(masks[1] & ~masks[0]) and not np.any(masks[2] & ~masks[1])
 
 
 @every_method
 def test_ties_carve_no_stripes(name):
     """Equal weights: every place of a group, and every column, is kept about equally often."""
-    weight = np.full((400, 64), 0.5, np.float32)
-    mask = method(name).prune(weight, np.eye(64, dtype=np.float32), 1, NofM(2, 4)).mask
-    assert abs(mask.reshape(400, 16, 4).mean(axis=(0, 1)) - 0.5).max() < 0.03
-    assert abs(mask.mean(axis=0) - 0.5).max() < 0.12
-    mask = method(name).prune(weight, np.eye(64, dtype=np.float32), 1, Unstructured(0.5)).mask
-    assert abs(mask.mean(axis=0) - 0.5).max() < 0.12
+    weight, hessian = np.full((400, 64), 0.5, np.float32), np.eye(64, dtype=np.float32)
+    takes = method(name).takes
+    if NofM in takes:
+        mask = method(name).prune(weight, hessian, 1, NofM(2, 4)).mask
+        assert abs(mask.reshape(400, 16, 4).mean(axis=(0, 1)) - 0.5).max() < 0.03
+        assert abs(mask.mean(axis=0) - 0.5).max() < 0.12
+    if Unstructured in takes and name != "gqsa":
+        mask = method(name).prune(weight, hessian, 1, Unstructured(0.5)).mask
+        assert abs(mask.mean(axis=0) - 0.5).max() < 0.12
 
 
-def output_error(weight: np.ndarray, pruned: np.ndarray, hessian: np.ndarray) -> float:
-    """‖X (W − Ŵ)ᵀ‖² on the calibration data."""
-    gone = (weight - pruned).astype(np.float64)
-    return float(np.einsum("oi,ij,oj->", gone, hessian.astype(np.float64), gone))
-
-
-@pytest.mark.parametrize("pattern", [Unstructured(0.3), Unstructured(0.5), Unstructured(0.7), NofM(2, 4)], ids=str)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_error_order(pattern, seed):
-    weight, _, hessian = problem(seed)
-    pruned = {name: method(name).prune(weight, hessian, TOKENS, pattern).weight for name in methods()}
-    error = {name: output_error(weight, matrix, hessian) for name, matrix in pruned.items()}
-    assert error["sparsegpt"] <= error["wanda"] <= error["magnitude"]
-
-
-@pytest.mark.parametrize("pattern", [Unstructured(0.5), NofM(2, 4)], ids=str)
-def test_sparsegpt_equals_one_by_one_surgeon(pattern):
-    """Column by column with the inverse of what is left of H (optimal brain surgeon, no Cholesky): the same weights."""
-    rng = np.random.default_rng(5)
-    weight = rng.normal(size=(6, 24)).astype(np.float32)
-    x = rng.normal(size=(90, 24)) @ rng.normal(size=(24, 24))
-    hessian = (x.T @ x).astype(np.float32)
-    pruned = method("sparsegpt").prune(weight, hessian, 90, pattern)
-    h = hessian.astype(np.float64)
-    h += DAMPING * np.diagonal(h).mean() * np.eye(24)
-    w = weight.astype(np.float64)
-    for column in range(24):
-        inverse = np.linalg.inv(h[column:, column:])
-        for row in np.flatnonzero(~pruned.mask[:, column]):
-            w[row, column:] -= w[row, column] / inverse[0, 0] * inverse[0]
-    np.testing.assert_allclose(pruned.weight, np.where(pruned.mask, w, 0), rtol=2e-3, atol=2e-4)
-
-
-def test_sparsegpt_with_an_input_that_is_never_used():
-    weight, x, _ = problem()
-    x[:, 7] = 0
-    pruned = method("sparsegpt").prune(weight, x.T @ x, TOKENS, Unstructured(0.5))
-    assert np.isfinite(pruned.weight).all() and np.all(pruned.weight[:, 7] == 0)
-
-
-@given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 40), st.integers(1, 4), st.integers(0, 1000))
-def test_keep_largest(rows, n, remove, levels, seed):
-    scores = np.random.default_rng(seed).integers(0, levels, (rows, n)).astype(np.float32)
-    mask = keep_largest(scores, remove)
-    assert np.all(mask.sum(axis=1) == max(0, n - remove))
-    for row in range(rows):
-        if mask[row].any() and not mask[row].all():
-            assert scores[row][mask[row]].min() >= scores[row][~mask[row]].max()
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 5), st.integers(1, 30), st.integers(2, 9), st.integers(1, 4), st.integers(0, 1000))
-def test_keep_n_of_m(rows, n, group, levels, seed):
-    keep = 1 + seed % (group - 1)
-    scores = np.random.default_rng(seed).integers(0, levels, (rows, n)).astype(np.float32)
-    mask = keep_n_of_m(scores, keep, group)
-    for row in range(rows):
-        for start in range(0, n, group):
-            part, kept = scores[row, start : start + group], mask[row, start : start + group]
-            assert kept.sum() == (keep if len(part) == group else -(-keep * len(part) // group))
-            if kept.any() and not kept.all():
-                assert part[kept].min() >= part[~kept].max()
-
-
-def test_tie_order_is_a_permutation():
-    assert len(np.unique(tie_order(100_000))) == 100_000
-
-
-def test_channels_are_really_removed():
-    rng = np.random.default_rng(2)
-    gate, up, down = rng.normal(size=(40, 16)), rng.normal(size=(40, 16)), rng.normal(size=(16, 40))
-    mean_square = rng.uniform(0.1, 2, 40)
-    kept = kept_channels(down, mean_square, 0.3)
-    assert len(kept) == 28 and np.all(np.diff(kept) > 0)
-    score = np.linalg.norm(down, axis=0) * np.sqrt(mean_square)
-    assert score[kept].min() > np.delete(score, kept).max()
-    assert cut(gate, "ffn_gate", kept).shape == (28, 16) and cut(down, "ffn_down", kept).shape == (16, 28)
-    for weight, t in ((gate, "ffn_gate"), (up, "ffn_up"), (down, "ffn_down")):
-        mask = as_mask(weight.shape, t, kept)
-        np.testing.assert_array_equal(weight[mask].reshape(cut(weight, t, kept).shape), cut(weight, t, kept))
-
-
-@pytest.mark.parametrize(
-    ("text", "pattern"),
-    [
-        ("0.5", Unstructured(0.5)),
-        (" 50 % ", Unstructured(0.5)),
-        (0.25, Unstructured(0.25)),
-        (".3", Unstructured(0.3)),
-        ("2:4", NofM(2, 4)),
-        ("4 : 8", NofM(4, 8)),
-        ("ffn 0.1", Channels(0.1)),
-        ("ffn 10%", Channels(0.1)),
-        (NofM(1, 2), NofM(1, 2)),
-    ],
-)
-def test_patterns(text, pattern):
-    assert parse_pattern(text) == pattern
-    assert parse_pattern(str(pattern)) == pattern
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "1", "1.5", "100%", "-0.5", "4:2", "0:4", "4:4", "2:4:8", "ffn", "ffn 2:4", "half"]
-)
-def test_wrong_patterns(text):
-    with pytest.raises(InputError, match="pruning pattern"):
-        parse_pattern(text)
+@every_method
+def test_patterns_that_do_not_fit(name):
+    for pattern in PATTERNS:
+        if not isinstance(pattern, method(name).takes):
+            with pytest.raises(InputError, match=f"{name} takes patterns like"):
+                method(name).read(pattern)

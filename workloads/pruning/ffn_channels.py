@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from workloads.pruning.base import ModelMethod, Pruned, register
+from workloads.pruning.model import DenseModel, Key
+from workloads.pruning.pattern import Channels, Pattern, Unstructured
 from workloads.pruning.select import keep_largest, removed_count
 
 #: The axis of each FFN matrix (out x in) along which hidden channels lie.
@@ -34,3 +37,42 @@ def as_mask(shape: tuple[int, int], matrix_type: str, kept: np.ndarray) -> np.nd
     line = np.zeros(shape[CHANNEL_AXIS[matrix_type]], bool)
     line[kept] = True
     return np.ascontiguousarray(np.broadcast_to(line[:, None] if CHANNEL_AXIS[matrix_type] == 0 else line, shape))
+
+
+def cut_layer(model: DenseModel, layer: int, kept: np.ndarray, down: np.ndarray | None = None) -> dict[Key, Pruned]:
+    """A layer's three FFN matrices with only the ``kept`` channels; ``down``: refitted ffn_down, out x in, uncut."""
+    found = {}
+    for t in CHANNEL_AXIS:
+        weight = down if t == "ffn_down" and down is not None else model.matrix(layer, t)
+        found[layer, t] = Pruned(as_mask(weight.shape, t, kept), cut(weight, t, kept))
+    return found
+
+
+class ChannelMethod(ModelMethod):
+    """What methods share that only cut FFN channels: a bare share means channels, all three matrices go together."""
+
+    takes = (Channels, Unstructured)
+
+    def together(self, pattern: Pattern) -> tuple[str, ...]:
+        return tuple(CHANNEL_AXIS)
+
+    def read(self, pattern: Pattern) -> Pattern:
+        return Channels(super().read(pattern).sparsity)
+
+
+@register
+class FFNChannels(ChannelMethod):
+    """FFN channel pruning: whole hidden channels leave gate, up and down, and the matrices really get smaller."""
+
+    name = "ffn_channels"
+
+    def prune(
+        self, model: DenseModel, pattern: Pattern, types: tuple[str, ...], layers: tuple[int, ...]
+    ) -> dict[Key, Pruned]:
+        found: dict[Key, Pruned] = {}
+        for layer in layers:
+            down = model.matrix(layer, "ffn_down")
+            found |= cut_layer(
+                model, layer, kept_channels(down, model.mean_square(layer, "ffn_down"), pattern.sparsity)
+            )
+        return found

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from workloads.pruning.pattern import Blocks, NofM, Pattern, Unstructured
+
 
 def tie_order(count: int, first: int = 0) -> np.ndarray:
     """A fixed scrambled rank for flat indices first … first + count - 1, uint32 (murmur3's finaliser, a bijection)."""
@@ -68,3 +70,33 @@ def keep_n_of_m(scores: np.ndarray, keep: int, group: int, first: int = 0) -> np
         kept = keep if width == group else -(-keep * width // group)
         mask[:, start:end] = (beaten < kept).reshape(rows, -1)
     return mask
+
+
+def block_norms(scores: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Root mean square of the scores in every block of ``rows`` x ``columns``; blocks at the edge may be smaller."""
+    starts = np.arange(0, scores.shape[0], rows), np.arange(0, scores.shape[1], columns)
+    total = np.add.reduceat(np.add.reduceat(np.square(scores), starts[1], axis=1), starts[0], axis=0)
+    high = np.minimum(starts[0] + rows, scores.shape[0]) - starts[0]
+    wide = np.minimum(starts[1] + columns, scores.shape[1]) - starts[1]
+    return np.sqrt(total / np.multiply.outer(high, wide).astype(scores.dtype))
+
+
+def spread_blocks(kept: np.ndarray, rows: int, columns: int, shape: tuple[int, int]) -> np.ndarray:
+    """A mask of blocks (bool [block rows, block columns]) as a mask of single weights of ``shape``."""
+    return np.repeat(np.repeat(kept, rows, axis=0)[: shape[0]], columns, axis=1)[:, : shape[1]]
+
+
+def choose(scores: np.ndarray, pattern: Pattern, per_row: bool) -> np.ndarray:
+    """Mask of the weights to keep by ``scores`` (out x in, never negative): the largest stay.
+
+    The share of an unstructured or block pattern is removed within every output (strip of blocks) when ``per_row``,
+    else within the whole matrix. Blocks compare by the root mean square of their scores.
+    """
+    if isinstance(pattern, NofM):
+        return keep_n_of_m(scores, pattern.keep, pattern.group)
+    if isinstance(pattern, Blocks):
+        norms = block_norms(scores, pattern.rows, pattern.columns)
+        kept = choose(norms, Unstructured(pattern.sparsity), per_row)
+        return spread_blocks(kept, pattern.rows, pattern.columns, scores.shape)
+    rows = scores if per_row else scores.reshape(1, -1)
+    return keep_largest(rows, removed_count(pattern.sparsity, rows.shape[1])).reshape(scores.shape)

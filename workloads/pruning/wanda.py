@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from workloads.pruning.base import Pruned, PruningMethod, register
-from workloads.pruning.pattern import NofM, Pattern
-from workloads.pruning.select import keep_largest, keep_n_of_m, removed_count
+from workloads.pruning.pattern import Pattern
+from workloads.pruning.select import choose
+
+
+def wanda_scores(weight: np.ndarray, hessian: np.ndarray, tokens: int) -> np.ndarray:
+    """|w_ij| · sqrt(mean x_j²), out x in."""
+    return np.abs(weight) * np.sqrt(np.diagonal(hessian) / np.float32(tokens))
 
 
 @register
@@ -16,9 +21,5 @@ class Wanda(PruningMethod):
     name = "wanda"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
-        scores = np.abs(weight) * np.sqrt(np.diagonal(hessian) / np.float32(tokens))
-        if isinstance(pattern, NofM):
-            mask = keep_n_of_m(scores, pattern.keep, pattern.group)
-        else:
-            mask = keep_largest(scores, removed_count(pattern.sparsity, scores.shape[1]))
+        mask = choose(wanda_scores(weight, hessian, tokens), pattern, per_row=True)
         return Pruned(mask, np.where(mask, weight, np.float32(0)))
