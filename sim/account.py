@@ -20,7 +20,6 @@ from sim.designs import (
     D_HOME,
     D_KIND,
     D_LEVELS,
-    D_ORIENTATION,
     D_POSITIONS,
     D_ROWS,
     D_SPECIAL,
@@ -64,7 +63,19 @@ from sim.memory.traffic import (
     WHOLE_OP,
     inner_flow,
 )
-from sim.scores import P_CYCLE, P_DRAM, P_LEVEL, P_SPECIAL, P_VECTOR, base_energy, macs_of, mapping_energy, score_of
+from sim.scores import (
+    P_CYCLE,
+    P_DRAM,
+    P_LEVEL,
+    P_SPECIAL,
+    P_VECTOR,
+    base_energy,
+    input_pops,
+    macs_of,
+    mapping_energy,
+    scatters,
+    score_of,
+)
 from sim.search import M_BUFFERS, M_BYPASS, M_CYCLES, M_DRAM, M_ENERGY, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_K, M_SPLIT_M
 from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_FOLDS, S_NONZEROS, S_WEIGHT_FOLDS
 from sim.spec import MAX_LEVELS, MAX_TIERS
@@ -180,9 +191,9 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     out[A_SKIPPED] += o[_BATCH] * o[_M] * o[_N] * o[_K] - macs
     out[A_IDLE] += max(0.0, total * d[D_ROWS] * d[D_COLS] * d[D_COUNT] - macs * slow)
     out[A_DECODES] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_DECODED]
-    if d[D_KIND] == 1.0:
-        out[A_FRONT] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS]
-        if d[D_ORIENTATION] == 1.0:
+    if d[D_KIND] > 0.0:
+        out[A_FRONT] += o[_BATCH] * e[E_WEIGHT_PASSES] * s[S_NONZEROS] + input_pops(d, o, s)
+        if scatters(d):
             out[A_SCATTER] += macs
     for i in range(MAX_LEVELS):
         out[A_LEVEL + 2 * i] += e[E_SPENT + i] + x[X_HOME + 2 * i]

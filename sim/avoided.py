@@ -22,6 +22,7 @@ from sim.designs import (
     D_KIND,
     D_LEVELS,
     D_ORIENTATION,
+    D_OUTER_TILE,
     D_ROWS,
     D_TIERS,
     L_AVOIDS,
@@ -171,7 +172,9 @@ def _together(d, o, s, nest, trips, orders, split, holder, operand, tile):
 def _in_array(d, o, s, tile):
     """Cut an innermost tile down to what the array works on while it holds its stationary operand."""
     rows, cols = d[D_ROWS], d[D_COLS]
-    if d[D_KIND] == 1.0:
+    if d[D_KIND] == 2.0:
+        lanes = np.array((d[D_OUTER_TILE], d[D_OUTER_TILE], tile[2]))
+    elif d[D_KIND] == 1.0:
         lanes = np.array((cols, rows, s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (cols, s[S_GRAIN], rows))
     else:
         deep = rows * o[_K] / s[S_PACKED_K]

@@ -23,6 +23,7 @@ from sim.designs import (
     D_LEVELS,
     D_MULTICAST,
     D_ORIENTATION,
+    D_OUTER_TILE,
     D_ROWS,
     D_SPLIT,
     D_TIERS,
@@ -119,13 +120,15 @@ def tiles_in_flight(d, o, s, nest, r, state):
 
 @numba.njit(cache=True)
 def grains(d, s):
-    """Multiples in which tiles of M, N and K are cut: whole lane groups and whole barriers, or the systolic array's own
+    """Multiples in which tiles of M, N and K are cut: whole lane groups and whole barriers, or the array's own
     sides, so that no fold is cut short inside the op; the common grain where a side is shorter, and for what
     streams."""
     rows, cols, common = d[D_ROWS], d[D_COLS], float(GRAIN)
     if d[D_KIND] == 1.0:
         n, k = (rows, s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (s[S_GRAIN], rows)
         return common, n, k
+    if d[D_KIND] == 2.0:
+        return max(d[D_OUTER_TILE], common), max(d[D_OUTER_TILE], common), common
     down, across = max(rows, common), max(cols, common)
     if d[D_DATAFLOW] == systolic.OS:
         return down, across, max(common, s[S_GRAIN])

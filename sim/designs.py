@@ -22,7 +22,7 @@ from sim.sparsity.formats.numbers import to_numbers
 from sim.sparsity.level_features import codes as feature_codes
 from sim.spec import MAX_LEVELS, Accelerator
 
-KINDS = {"systolic": 0, "lanes": 1}
+KINDS = {"systolic": 0, "lanes": 1, "outer_product": 2}
 ARITHMETICS = {name: i for i, name in enumerate(precision.ARITHMETICS)}
 DATAFLOWS = {name: i for i, name in enumerate(systolic.DATAFLOWS)}
 OVERLAPS = {name: i for i, name in enumerate(systolic.OVERLAPS)}
@@ -58,6 +58,7 @@ _SCALARS = (
     "array.activation_bits",
     "array.accumulator_bits",
     "array.count",
+    "array.outer_tile",
     "array.critical_path_ns",
     "sparsity.fifo_depth",
     "sparsity.empty_tile_cycles",
@@ -248,6 +249,7 @@ _SCALAR_KERNEL = (
     "avoids_weights",
     "features",
     "positions",
+    "outer_tile",
 )
 (
     D_KIND,
@@ -273,6 +275,7 @@ _SCALAR_KERNEL = (
     _,
     D_FEATURES,  # 0: no level gates or skips anything, 1: some skip, 2: some gate
     D_POSITIONS,  # 1: positions of K whose inputs are all zero are skipped
+    D_OUTER_TILE,
 ) = range(len(_SCALAR_KERNEL))
 D_EFFICIENCY = len(_SCALAR_KERNEL)  # [run length, (reads, mixed)], flattened
 D_LEVELS = D_EFFICIENCY + 2 * len(RUN_BYTES)
@@ -307,6 +310,7 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
         (D_TIERS, "tiers"),
         (D_MULTICAST, "network.multicast"),
         (D_POSITIONS, "sparsity.position_skipping"),
+        (D_OUTER_TILE, "array.outer_tile"),
         (D_VECTOR, "vector.lanes"),
         (D_SPECIAL, "vector.special_function_lanes"),
     ):

@@ -100,6 +100,8 @@ class Nests(Mapping[str, Nest]):
         down, across = _SPATIAL[machine.array.dataflow]
         if machine.array.kind == "lanes":
             down, across = ("n" if machine.sparsity.orientation == "output" else "k"), "m"
+        if machine.array.kind == "outer_product":
+            down, across = "m", "n"
         inner = dict(zip("mnk", tiles[-1][0], strict=True))
         spatial = {
             down: Unroll("rows", min(machine.array.rows, inner[down])),

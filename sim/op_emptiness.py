@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.compute.dual_sided import DualSided
 from sim.sparsity.density import Actual, Hypergeometric
 from sim.sparsity.emptiness import NEVER, SIDES, independent, of_mask, of_profile, spread
 from sim.sparsity.packed_blocks import BLOCKS, RUNS
@@ -54,3 +55,18 @@ def filled_blocks(trace: Trace, op: int, outputs: int, inputs: int) -> tuple[flo
         if outputs == 1 and inputs in RUNS:
             return 1.0 - trace.profiles.empty_runs[at, RUNS.index(inputs)] / blocks, COUNTED
     return 1.0 - Hypergeometric((n, k), float(row["nonzeros"]) / (n * k)).empty(outputs, inputs), GUESSED
+
+
+def weight_granules(trace: Trace, op: int, array: DualSided) -> tuple[float, str]:
+    """(granules of an op's weights that an outer-product array meets in one pass, how they were found)."""
+    row = trace.ops.iloc[op]
+    n, k, at = int(row["n"]), int(row["k"]), int(row["profile"])
+    if row["nonzeros"] >= n * k:
+        return array.weight_granules(Hypergeometric((n, k), 1.0)), "dense"
+    if at >= 0 and trace.masks is not None:
+        return array.weight_granules(Actual(trace.masks[at])), "granules counted"
+    if at >= 0 and trace.counts is not None:
+        held, times = np.unique(trace.counts[at].columns, return_counts=True)
+        each = [array.weight_granules(Hypergeometric((n, 1), count / n)) for count in held]
+        return float(np.dot(times, each)), "granules estimated from column counts"
+    return array.weight_granules(Hypergeometric((n, k), float(row["nonzeros"]) / (n * k))), "granules estimated"

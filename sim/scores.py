@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
-from sim.designs import D_KIND, D_ORIENTATION, D_POSITIONS
+from sim.designs import D_KIND, D_ORIENTATION, D_OUTER_TILE, D_POSITIONS
 from sim.memory.on_chip import X_HOME, X_READ, X_WRITE
 from sim.memory.traffic import E_CHECKS, E_NETWORK, E_SPENT, E_WEIGHT_PASSES
-from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_EMPTY, S_FOLDS, S_NONZEROS, S_PACKED_K
+from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_EMPTY, S_FOLDS, S_INPUT_DENSITY, S_NONZEROS, S_PACKED_K
 from sim.sparsity.emptiness import SIDES, empty_share
 from sim.spec import MAX_LEVELS
 from sim.trace import position
 
-_BATCH, _M, _N = (position(c) for c in ("batch", "m", "n"))
+_BATCH, _M, _N, _K = (position(c) for c in ("batch", "m", "n", "k"))
 
 LATENCY, ENERGY, EDP, TRAFFIC = range(4)
 TIE = 1e-12  # weight of energy (pJ) against cycles and of cycles against bytes: breaks ties only
@@ -39,8 +40,10 @@ def score_of(objective, cycles, energy, dram):
 
 @numba.njit(cache=True)
 def macs_of(d, o, s):
-    """MACs of the op: nonzero ones on lanes, zeros included in a systolic array, n:m pruned ones and skipped blocks
-    not, nor positions that no input of the op needs."""
+    """MACs of the op: nonzero ones on lanes (of both operands in an outer-product array), zeros included in a systolic
+    array; n:m pruned ones and skipped blocks not, nor positions that no input of the op needs."""
+    if d[D_KIND] == 2.0:
+        return o[_BATCH] * o[_M] * s[S_NONZEROS] * s[S_INPUT_DENSITY]
     macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K] * s[S_FOLDS])
     if d[D_POSITIONS] > 0.0:
         macs *= 1.0 - empty_share(s[S_EMPTY : S_EMPTY + SIDES * SIDES], o[_M], 1.0)
@@ -53,9 +56,23 @@ def base_energy(d, o, s, slow, price):
     macs = macs_of(d, o, s)
     done = s[S_EFFECTUAL]
     total = macs * (done * (price[P_MAC] + slow * price[P_MAC_CYCLE]) + (1.0 - done) * slow * price[P_GATED])
-    if d[D_KIND] == 1.0 and d[D_ORIENTATION] == 1.0:
+    if scatters(d):
         total += macs * price[P_SCATTER]
-    return total
+    return total + input_pops(d, o, s) * price[P_FRONT]
+
+
+@numba.njit(cache=True)
+def scatters(d):
+    """Whether products find their sums through a crossbar: input lanes, outer products."""
+    return d[D_KIND] == 2.0 or (d[D_KIND] == 1.0 and d[D_ORIENTATION] == 1.0)
+
+
+@numba.njit(cache=True)
+def input_pops(d, o, s):
+    """Nonzero inputs that an outer-product array fetches: all of them for each of its tiles along N."""
+    if d[D_KIND] < 2.0:
+        return 0.0
+    return o[_BATCH] * o[_M] * o[_K] * s[S_INPUT_DENSITY] * np.ceil(o[_N] / d[D_OUTER_TILE])
 
 
 @numba.njit(cache=True)

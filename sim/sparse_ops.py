@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import op_emptiness
+from sim.compute.dual_sided import DualSided
 from sim.designs import (
     ASSIGNMENTS,
     DATAFLOWS,
@@ -37,6 +39,8 @@ from sim.sparse_columns import (
     S_EFFECTUAL,
     S_FOLDS,
     S_GRAIN,
+    S_INPUT_DENSITY,
+    S_INPUT_GRANULES,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
@@ -47,6 +51,7 @@ from sim.sparse_columns import (
     SPARSE_COLUMNS,
 )
 from sim.sparsity import estimate, lanes
+from sim.sparsity.density import Bernoulli
 from sim.sparsity.estimate_errors import label
 from sim.sparsity.formats import Format
 from sim.sparsity.formats.hardware import decoded_apart
@@ -69,7 +74,7 @@ _CONFIG = (
     "sparsity.gating",
     "sparsity.empty_tile_cycles",
 )
-_KEYS = (*_CONFIG, "lanes", "block_n", "block_k")
+_KEYS = (*_CONFIG, "lanes", "block_n", "block_k", "outer_tile", "input_granule", "weight_granule")
 _NAMES = {
     table: {code: name for name, code in codes.items()}
     for table, codes in (
@@ -119,12 +124,15 @@ def _keys(designs: Designs) -> NDArray[np.float64]:
     across = np.where(skips & (designs["array.dataflow"] != DATAFLOWS["is"]), designs["array.cols"], skips)
     down = np.where(skips & (designs["array.dataflow"] != DATAFLOWS["os"]), designs["array.rows"], skips)
     lane_count = np.where(is_lanes, designs["array.rows"], 0)
-    return np.column_stack([designs[c] for c in _CONFIG] + [lane_count, across, down])
+    outer = designs["array.kind"] == KINDS["outer_product"]
+    sides = [outer * designs[f"array.{side}"] for side in ("outer_tile", "rows", "cols")]
+    return np.column_stack([designs[c] for c in _CONFIG] + [lane_count, across, down, *sides])
 
 
 def configuration(designs: Designs) -> dict[str, float]:
     """Sparse support of the first design, as codes; ``lanes``: how many, 0 for a systolic array; ``block_n``,
-    ``block_k``: the blocks of weights that it skips, 0 for none."""
+    ``block_k``: the blocks of weights that it skips, 0 for none; ``outer_tile``, ``input_granule``, ``weight_granule``:
+    of an outer-product array, 0 for others."""
     return dict(zip(_KEYS, (float(x) for x in _keys(designs)[0]), strict=True))
 
 
@@ -177,7 +185,7 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_GRAIN] = weights.grain
     scales = ops["weight_scale_bytes"].to_numpy(dtype=np.float64)
     out[:, S_NONZEROS] = nonzeros
-    if decoded_apart(storage(c).name, c["array.kind"] == KINDS["lanes"]):
+    if decoded_apart(storage(c).name, c["array.kind"] != KINDS["systolic"]):
         compressed = weights.stored < elements * ops["weight_bits"].to_numpy(dtype=np.float64) / 8.0
         unit = storage(c).decoder(int(c["array.weight_bits"]))
         out[:, S_DECODED] = np.where(compressed, nonzeros if unit.per == "values" else elements, 0.0)
@@ -193,8 +201,11 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
         _skip_blocks(c, trace, out, labels, weights.stored < elements * ops["weight_bits"].to_numpy() / 8.0)
     walked = ops["n"].to_numpy(dtype=np.float64) * packed * out[:, S_FOLDS]
     out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, walked)
+    out[:, S_INPUT_DENSITY] = ops["input_density"].to_numpy(dtype=np.float64)
     if c["array.kind"] == KINDS["lanes"]:
         labels = _lane_cycles(c, trace, out)
+    if c["outer_tile"]:
+        labels = _outer_granules(c, trace, out)
     labels[weights.guessed] = labels[weights.guessed] + GUESSED
     return labels
 
@@ -216,6 +227,22 @@ def _skip_blocks(
         out[:, column] += bits
 
 
+def outer_array(c: dict[str, float]) -> DualSided:
+    """The outer-product array of a configuration."""
+    return DualSided(*(int(c[side]) for side in ("outer_tile", "input_granule", "weight_granule")))
+
+
+def _outer_granules(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Granules of both operands that an outer-product array meets; labels say how those of the weights were found."""
+    labels = np.full(len(trace), "dense", dtype=object)
+    array = outer_array(c)
+    for i in np.flatnonzero((trace.ops["kind"] == "gemm").to_numpy()):
+        op = trace.ops.iloc[i]
+        out[i, S_INPUT_GRANULES] = array.input_granules(Bernoulli((int(op["m"]), 1), float(op["input_density"])))
+        out[i, S_PASS], labels[i] = op_emptiness.weight_granules(trace, int(i), array)
+    return labels
+
+
 CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet at the cuts
 
 
@@ -226,7 +253,9 @@ def _effectual(
     as independent. ``walked`` [ops]: stationary elements that a systolic array multiplies; lanes skip zero weights."""
     gating = int(c["sparsity.gating"])
     share = np.ones(len(trace))
-    if gating & GATINGS["weights"] and c["array.kind"] != KINDS["lanes"]:
+    if c["array.kind"] == KINDS["outer_product"]:
+        return np.ones(len(trace))
+    if gating & GATINGS["weights"] and c["array.kind"] == KINDS["systolic"]:
         share = np.minimum(nonzeros / np.maximum(walked, 1.0), 1.0)
     if gating & GATINGS["inputs"]:
         share = share * trace.ops["input_density"].to_numpy(dtype=np.float64)

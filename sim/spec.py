@@ -33,18 +33,21 @@ class Technology(Part):
 
 class Array(Part):
     """Compute array. ``systolic``: rows x cols PEs with a dataflow. ``lanes``: rows = sparse lanes (P), cols =
-    activation vectors that share one weight nonzero (V); peak is rows * cols MAC a cycle for both.
+    activation vectors that share one weight nonzero (V). ``outer_product``: each cycle takes ``rows`` nonzeros of a
+    column of inputs and ``cols`` of a row of weights, of tiles of ``outer_tile`` rows and features, and skips zeros of
+    both (:mod:`sim.compute.dual_sided`). Peak is rows * cols MAC a cycle for all.
 
     ``weight_bits``, ``activation_bits``: native widths, what a PE is built for. ``arithmetic``: cycles a MAC takes as a
     function of the op's bits (:mod:`sim.compute.precision`). ``count`` equal
     arrays share the outermost on-chip levels and each own a copy of the inner ones; an op is split over them along
     ``split`` ("any": the mapping chooses)."""
 
-    kind: Literal["systolic", "lanes"] = "systolic"
+    kind: Literal["systolic", "lanes", "outer_product"] = "systolic"
     rows: int = Field(gt=0, le=4096)
     cols: int = Field(gt=0, le=4096)
     dataflow: Literal["os", "ws", "is"] = "ws"
     overlap: Literal["none", "single_buffer", "double_buffer"] = "double_buffer"
+    outer_tile: int = Field(default=32, gt=0, le=1024)
     weight_bits: int = Field(default=8, ge=1, le=16)
     activation_bits: int = Field(default=8, ge=1, le=16)
     accumulator_bits: Literal[16, 24, 32, 40, 48] = 32
@@ -205,10 +208,12 @@ class Accelerator(Part):
         missing = [o for o in OPERANDS if not any(o in self.memory[n].keeps for n in self.tiers[0])]
         if missing:
             raise ValueError(f"memory: the outermost levels ({', '.join(self.tiers[0])}) must keep {missing[0]} too")
-        if self.array.kind == "lanes" and self.sparsity.n_of_m:
-            raise ValueError("sparsity.n_of_m is for systolic arrays; lanes skip any zero")
-        if self.array.kind == "lanes" and self.sparsity.block_skipping:
-            raise ValueError("sparsity.block_skipping is for systolic arrays; lanes skip any zero")
+        if self.array.kind != "systolic":
+            for field in ("n_of_m", "block_skipping"):
+                if getattr(self.sparsity, field):
+                    raise ValueError(f"sparsity.{field} is for systolic arrays; {self.array.kind} skip any zero")
+        if self.array.kind == "outer_product" and self.sparsity.position_skipping:
+            raise ValueError("sparsity.position_skipping: outer_product arrays skip zeros of inputs anyway")
         return self
 
     @property

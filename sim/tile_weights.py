@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.sparse_columns import S_CUT_PASS, S_FOLDS, S_NONZEROS, S_PASS, S_RESTART
-from sim.sparse_ops import block_of, drained, lane_settings
+from sim.sparse_ops import block_of, drained, lane_settings, outer_array
 from sim.sparsity import lanes
 from sim.sparsity.density import Actual
 from sim.tiles import G_CUT_PASS, G_FOLDS, G_NONZEROS, G_PASS
@@ -38,6 +38,12 @@ def tile_weights(
                 for j, column in enumerate(starts_k):
                     part = mask[row : row + tile_n, column : column + tile_k]
                     found[i, j, G_FOLDS] = 1.0 - Actual(part).empty(*block)
+        if configuration["outer_tile"]:
+            array = outer_array(configuration)
+            for i, row in enumerate(starts_n):
+                for j, column in enumerate(starts_k):
+                    part = mask[row : row + tile_n, column : column + tile_k]
+                    found[i, j, G_PASS] = found[i, j, G_CUT_PASS] = array.weight_granules(Actual(part))
         if is_lanes:
             settings, cut = lane_settings(configuration)
             output = settings["orientation"] == "output"
@@ -60,6 +66,8 @@ def tile_weights(
         share = np.minimum(np.outer(rows, columns) / sparse[S_NONZEROS] ** 2, area * n * k / sparse[S_NONZEROS])
         share = share / share.sum()
     found[..., G_NONZEROS] = sparse[S_NONZEROS] * share
+    if configuration["outer_tile"]:
+        found[..., G_PASS] = found[..., G_CUT_PASS] = sparse[S_PASS] * share
     if is_lanes:
         output = configuration["sparsity.orientation"] == 0
         groups = np.ceil((n if output else k) / configuration["lanes"])

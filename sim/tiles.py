@@ -36,6 +36,7 @@ from sim.sparse_columns import (
     S_DECODE_CYCLES,
     S_DECODED,
     S_FOLDS,
+    S_INPUT_GRANULES,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
@@ -123,6 +124,7 @@ def tile_times(d, o, s, slow, mapping, state, weights, writes, out):
         turn[ENDS] = 1.0 if at[1, 2] == counts[2] - 1 else 0.0
         area = n * k / (sizes[1] * sizes[2])
         _own_weights(s, own, weights[at[1, 1], at[1, 2]], area, o)
+        own[S_INPUT_GRANULES] = s[S_INPUT_GRANULES] * m / sizes[0]
         own[S_PACKED_K] = np.ceil(k * s[S_PACKED_K] / sizes[2])
         part[_M], part[_N], part[_K] = m, n, k
         part[_INPUT_ELEMENTS] = o[_INPUT_ELEMENTS] * (m * k) / (sizes[0] * sizes[2])

@@ -11,9 +11,20 @@ import numba
 import numpy as np
 
 from sim.compute import systolic
-from sim.designs import D_COLS, D_COUNT, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OVERLAP, D_POSITIONS, D_ROWS
+from sim.designs import D_COLS, D_COUNT, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OUTER_TILE, D_OVERLAP, D_POSITIONS, D_ROWS
 from sim.mapping import chunks
-from sim.sparse_columns import S_CUT_PASS, S_EMPTY, S_FOLDS, S_NONZEROS, S_PACKED_K, S_PASS, S_RESTART, S_WEIGHT_FOLDS
+from sim.sparse_columns import (
+    S_CUT_PASS,
+    S_EMPTY,
+    S_FOLDS,
+    S_INPUT_DENSITY,
+    S_INPUT_GRANULES,
+    S_NONZEROS,
+    S_PACKED_K,
+    S_PASS,
+    S_RESTART,
+    S_WEIGHT_FOLDS,
+)
 from sim.sparsity.emptiness import SIDES, empty_share
 from sim.trace import position
 
@@ -146,6 +157,13 @@ def array_work(d, o, s, first, split, slow, tile_m, tile_n, tile_k):
         ideal = o[_M] * o[_N] * s[S_PACKED_K] / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow * full * wanted
         weights, inputs = weights * s[S_WEIGHT_FOLDS] * wanted, inputs * wanted
         return cycles, drain, ideal, unfilled, unfilled, inputs, weights, sums
+    if d[D_KIND] == 2.0:
+        granules = s[S_INPUT_GRANULES] * m / o[_M] * s[S_PASS] * area
+        cycles, side = granules * slow, d[D_OUTER_TILE]
+        macs = o[_M] * s[S_NONZEROS] * s[S_INPUT_DENSITY]
+        ideal = min(cycles, macs / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow)
+        inputs, weights = _pieces(n, tile_n, side), _pieces(m, tile_m, side)
+        return cycles, 0.0, ideal, cycles, cycles, inputs, weights, np.ceil(k / tile_k)
     owner, walked = (1, 2) if d[D_ORIENTATION] == 0.0 else (2, 1)
     owned = (o[_M], o[_N], o[_K])[owner]
     groups = np.ceil(np.ceil(owned / split[owner]) / d[D_ROWS]) / np.ceil(owned / d[D_ROWS])

@@ -39,22 +39,31 @@ class DualSided:
 
         With short last tiles the granules of a k are the tiles times their mean. Raises InputError if k differs.
         """
-        down, across = (self._granules(*pair) for pair in self._pairs(inputs, weights))
-        return inputs.shape[1] * down * across
+        self._same_k(inputs, weights)
+        return self.input_granules(inputs) * self.weight_granules(weights)
+
+    def input_granules(self, inputs: DensityModel) -> float:
+        """Expected granules of one position of K, all tiles of m together; ``inputs``: m x k."""
+        return self._granules(inputs, self.input_granule)
+
+    def weight_granules(self, weights: DensityModel) -> float:
+        """Expected granules of all positions of K, all tiles of n together; ``weights``: n x k."""
+        return weights.shape[1] * self._granules(weights, self.weight_granule)
 
     def walk(self, inputs: ArrayLike, weights: ArrayLike) -> int:
         """Exact cycles for masks m x k and n x k: what meets at each k is multiplied.
 
         Raises InputError if k differs.
         """
-        pairs = self._pairs(Actual(inputs), Actual(weights))
+        pairs = ((Actual(inputs), self.input_granule), (Actual(weights), self.weight_granule))
+        self._same_k(*(model for model, _ in pairs))
         down, across = (_whole_granules(model.nonzeros(self.lanes, 1), granule).sum(axis=0) for model, granule in pairs)
         return int(down @ across)
 
-    def _pairs(self, inputs: DensityModel, weights: DensityModel) -> tuple[tuple[DensityModel, int], ...]:
+    @staticmethod
+    def _same_k(inputs: DensityModel, weights: DensityModel) -> None:
         if inputs.shape[1] != weights.shape[1]:
             raise InputError(f"inputs have k = {inputs.shape[1]}, weights k = {weights.shape[1]}: they must be equal")
-        return (inputs, self.input_granule), (weights, self.weight_granule)
 
     def _granules(self, model: DensityModel, granule: int) -> float:
         """Expected granules of one k, all tiles of lanes together."""

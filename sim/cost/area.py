@@ -15,10 +15,10 @@ A lane front end, for tiles of T positions, P lanes, V activation vectors and a 
 - lanes that steal: a crossbar for weights and their positions, V more for a stolen tile's sums (output lanes) or
   activations (input lanes, whose products go anywhere as they are), and a counter of what is left a lane.
 
-Levels and arrays that gate or skip by empty tiles have units of :mod:`sim.cost.intersection`.
-
-A lane scans at most ``encoder_widest`` positions at once; what lanes share (activations, accumulators) spans all T, and
-the multiplexer all T (D + 1), since lanes may be that far apart. A FIFO entry is a whole tile.
+An outer-product array's own logic is :mod:`sim.cost.outer_product`'s. Levels and arrays that gate or skip by empty
+tiles have units of :mod:`sim.cost.intersection`. A lane scans at most ``encoder_widest`` positions at once; what
+lanes share (activations, accumulators) spans all T, and the multiplexer all T (D + 1), since lanes may be that far
+apart. A FIFO entry is a whole tile.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.compute.precision import BRICK_BITS, COMPOSABLE, SERIAL, SERIAL_WEIGHTS
-from sim.cost import transport, units
+from sim.cost import outer_product, transport, units
 from sim.cost.decoder import array_decoders
 from sim.cost.intersection import array_unit_um2, unit_um2
+from sim.cost.outer_product import is_outer
 from sim.cost.technology import Floats, constant, node, sram
 from sim.designs import (
     ASSIGNMENTS,
@@ -106,7 +107,8 @@ def pe_um2(designs: Designs) -> Floats:
     systolic = systolic + units.structured_extra(is_os, designs["sparsity.m"], designs["array.activation_bits"])
     systolic = systolic + chase * units.registers(constant("single_buffer_control_bits"))
     detectors = np.where(gating_bits(designs) > 0, units.adder(np.maximum(gating_bits(designs), 1.0)), 0.0)
-    return np.where(is_lanes(designs), units.lane_pe(mac, accumulator), systolic) + detectors
+    alone = is_lanes(designs) | is_outer(designs)
+    return np.where(alone, units.lane_pe(mac, accumulator), systolic) + detectors
 
 
 def gating_bits(designs: Designs) -> Floats:
@@ -138,8 +140,9 @@ def register_bits(designs: Designs) -> tuple[Floats, Floats, Floats]:
 def moving(designs: Designs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether (weights, activations) enter a PE's registers for every MAC instead of being held."""
     dataflow = designs["array.dataflow"]
-    weights = ~is_lanes(designs) & (dataflow != DATAFLOWS["ws"])
-    return weights, is_lanes(designs) | (dataflow != DATAFLOWS["is"])
+    outer = is_outer(designs)
+    weights = outer | (~is_lanes(designs) & (dataflow != DATAFLOWS["ws"]))
+    return weights, outer | is_lanes(designs) | (dataflow != DATAFLOWS["is"])
 
 
 def is_lanes(designs: Designs) -> NDArray[np.bool_]:
@@ -213,7 +216,8 @@ def front_end_um2(designs: Designs) -> tuple[Floats, Floats, Floats]:
     decoders = array_decoders(designs)[0]
     shared = reordered * units.crossbar(lanes, moved_bits(designs)) + sum(steal_um2(designs))
     cells = np.where(lane_array, lanes * per_lane + operands + shared, 0.0)
-    return cells + decoders + array_unit_um2(designs), scatter, fifo
+    cells = cells + decoders + array_unit_um2(designs) + outer_product.front_end_um2(designs)
+    return cells, scatter + outer_product.scatter_um2(designs), fifo
 
 
 def steals(designs: Designs) -> NDArray[np.bool_]:

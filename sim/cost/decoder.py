@@ -56,8 +56,8 @@ def array_decoders(designs: Designs) -> tuple[Floats, Floats]:
     """(cell um2 of the decoders of an array, pJ of one decode), each [designs]. As many units as ``decoders`` says, or
     as keep up with the array, so that none ever stalls it: a systolic array takes a weight a column and cycle (input
     stationary: a row), a lane one nonzero (:func:`decoded_apart`)."""
-    is_lanes = designs["array.kind"] == KINDS["lanes"]
-    by_row = is_lanes | (designs["array.dataflow"] == DATAFLOWS["is"])
+    is_lanes = designs["array.kind"] != KINDS["systolic"]  # arrays that read bitmaps as they are
+    by_row = (designs["array.kind"] == KINDS["lanes"]) | (designs["array.dataflow"] == DATAFLOWS["is"])
     wanted = np.where(by_row, designs["array.rows"], designs["array.cols"])
     columns = [designs["sparsity.format"], designs["array.weight_bits"], is_lanes]
     table = np.column_stack([*columns, *(designs[f"sparsity.{field}"] for field in FIELDS)])

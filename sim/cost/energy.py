@@ -35,6 +35,7 @@ from sim.cost.area import (
 from sim.cost.decoder import array_decoders
 from sim.cost.estimate import from_area, quiet_from_area
 from sim.cost.intersection import lookup_pj
+from sim.cost.outer_product import is_outer, pop_um2, products_um2
 from sim.cost.technology import Floats, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
 from sim.counts import ACTIONS
@@ -185,7 +186,8 @@ def select_pj(designs: Designs) -> Floats:
 
 
 def front_end_pj(designs: Designs) -> Floats:
-    """One lane takes one nonzero: encoder, its position and weight into registers, the FIFO's read multiplexer.
+    """One lane takes one nonzero: encoder, its position and weight into registers, the FIFO's read multiplexer. One
+    operand of an outer product: encoder, multiplexer, register.
 
     Where lanes steal, each weight crosses a lane's share of the crossbars, and each tile, taken as half kept, what its
     vectors need: as if every tile were dealt, so no less than it can be.
@@ -197,11 +199,15 @@ def front_end_pj(designs: Designs) -> Floats:
     weights, vectors = steal_um2(designs)
     dealt = (weights + vectors / (STEAL_POSITIONS / 2)) / designs["array.rows"]
     pop = _estimate_quiet(designs, units.encoder(tile) + fifo + dealt) + taken
-    return np.where(is_lanes(designs), pop, 0.0)
+    operand = register_pj(designs, np.maximum(weight, designs["array.activation_bits"]))
+    outer = _estimate_quiet(designs, pop_um2(designs)) + operand
+    return np.where(is_lanes(designs), pop, np.where(is_outer(designs), outer, 0.0))
 
 
 def scatter_pj(designs: Designs) -> Floats:
-    """One partial sum crosses an input lane's share of the crossbar and is written back to a shared accumulator."""
-    share = crossbar_um2(designs) / designs["array.rows"]
+    """One partial sum crosses its share of the crossbar (of input lanes, of outer products) and is written back to a
+    shared accumulator."""
+    outer = products_um2(designs) / (designs["array.rows"] * designs["array.cols"])
+    share = np.where(is_outer(designs), outer, crossbar_um2(designs) / designs["array.rows"])
     pj = _estimate_quiet(designs, share) + register_pj(designs, designs["array.accumulator_bits"])
-    return np.where(is_lanes(designs) & ~is_output(designs), pj, 0.0)
+    return np.where(is_outer(designs) | (is_lanes(designs) & ~is_output(designs)), pj, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sim.compute.precision import COMPOSABLE, SERIAL, SERIAL_WEIGHTS
 from sim.cost.area import is_lanes, is_output
 from sim.cost.decoder import array_decoders
+from sim.cost.outer_product import is_outer
 from sim.cost.technology import constant, node
 from sim.cost.transport import networked
 from sim.designs import Designs, has_features
@@ -41,6 +42,8 @@ def labels(machine: Accelerator | Designs) -> list[str]:
         notes.append("sparse front end: energy estimated from area, FIFO and tile windows priced as registers")
     if (lanes & ~output).any():
         notes.append("input lanes: scatter crossbar extrapolated beyond 16 ports, energy estimated from area")
+    if is_outer(designs).any():
+        notes.append("outer products: crossbar extrapolated far beyond 16 ports, energy estimated from area")
     if (~lanes & (designs["sparsity.m"] > 0)).any():
         notes.append("n:m operand select: energy estimated from area")
     if array_decoders(designs)[0].any():
