@@ -49,7 +49,7 @@ from sim.mapping import (
 from sim.memory.keepers import keeper
 from sim.memory.on_chip import X_ENDS, X_HOME, X_LOAD, X_READ, X_STORE, X_WEIGHTS, X_WRITE
 from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
-from sim.memory.runs import tile_runs, with_writes
+from sim.memory.runs import tile_runs, write_efficiency
 from sim.memory.traffic import E_ARRAY, E_DRAIN, E_SPENT
 from sim.sparse_columns import S_GRAIN, S_STORED_BYTES
 from sim.spec import MAX_LEVELS, MAX_TIERS
@@ -103,8 +103,9 @@ BOUND_COLUMNS = B_LEVEL + MAX_LEVELS
     R_OUT,
     R_WEIGHTS,
     R_HOLDER,  # innermost tier that holds partial sums; 1: none inside tier 1 does
-) = range(20)
-ROW_COLUMNS = 20
+    R_SUM_EFF,  # of partial sums that come back
+) = range(21)
+ROW_COLUMNS = 21
 
 
 @numba.njit(cache=True)
@@ -275,17 +276,14 @@ def add_row(d, o, s, nest, split, trips, orders, work, runs, holder, b, r):
     weights = wanted_weights * batch * s[S_STORED_BYTES] * f_weight
     writes = (spilled + final) / (weights + inputs + final + 2.0 * spilled)
     weight_tile = wanted_weights * s[S_STORED_BYTES] * (tn * tk) / (o[_N] * o[_K])
-    in_eff, out_eff, weight_eff = (
-        with_writes(runs[0], writes),
-        with_writes(runs[1], writes),
-        with_writes(runs[2], writes),
-    )
+    in_eff, sum_eff, weight_eff = runs[0][0], runs[1][0], runs[2][0]
+    out_eff = write_efficiency(runs[1], writes)
     first_in = wanted_in * input_dram_bytes(o) / batch * (tm * tk) / (o[_M] * o[_K])
     array, drain = batch * work[0], work[1]
     b[B_ARRAY] = array
     b[B_TILE] = array / tiles + min(drain, 0.0)
     b[B_DRAIN] = min(drain, 0.0)
-    b[B_FIXED] = weights / weight_eff + 2.0 * spilled / out_eff
+    b[B_FIXED] = weights / weight_eff + spilled / sum_eff + spilled / out_eff
     b[B_IN], b[B_OUT] = inputs / in_eff, final / out_eff
     b[B_ENDS], b[B_END_IN] = weight_tile / weight_eff, first_in / in_eff
     b[B_END_OUT] = tm * tn * o[_OBITS] / 8.0 / out_eff
@@ -297,7 +295,7 @@ def add_row(d, o, s, nest, split, trips, orders, work, runs, holder, b, r):
     r[R_SPLIT_M], r[R_SPLIT_N], r[R_SPLIT_K] = split[0], split[1], split[2]
     r[R_TILES], r[R_REUSED], r[R_REUSE] = tiles, reused, reuse
     r[R_SPILLS], r[R_DISTANCE] = (1.0 if f_out > 1.0 else 0.0), distance
-    r[R_IN_EFF], r[R_OUT_EFF], r[R_WEIGHT_EFF] = in_eff, out_eff, weight_eff
+    r[R_IN_EFF], r[R_OUT_EFF], r[R_WEIGHT_EFF], r[R_SUM_EFF] = in_eff, out_eff, weight_eff, sum_eff
     r[R_SPILLED], r[R_IN], r[R_OUT], r[R_WEIGHTS] = spilled, inputs, final, weights
     r[R_HOLDER] = holder
 
@@ -335,7 +333,7 @@ def dram_part(d, b, r, state, x):
     x[X_READ], x[X_WRITE] = r[R_WEIGHTS] + inputs + spilled, final + spilled
     x[X_WEIGHTS] = r[R_WEIGHTS] / r[R_WEIGHT_EFF]
     x[X_STORE] = (final + spilled) / r[R_OUT_EFF]
-    x[X_LOAD] = x[X_WEIGHTS] + inputs / r[R_IN_EFF] + spilled / r[R_OUT_EFF]
+    x[X_LOAD] = x[X_WEIGHTS] + inputs / r[R_IN_EFF] + spilled / r[R_SUM_EFF]
     x[X_ENDS] = b[B_ENDS] + (0.0 if state & 1 else b[B_END_IN]) + (0.0 if state > 1 else b[B_END_OUT])
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS

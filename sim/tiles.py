@@ -13,7 +13,7 @@ from sim.mapping import _AXES, T_ORDER, TIER_COLUMNS, refetch, sum_distance
 from sim.memory.keepers import SINGLE_USE, rooms
 from sim.memory.on_chip import DRAM_COLUMNS, STEPS, X_HOME, busy_cycles
 from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
-from sim.memory.runs import tile_runs, with_writes
+from sim.memory.runs import tile_runs, write_efficiency
 from sim.memory.traffic import (
     CAME,
     E_ARRAY,
@@ -182,13 +182,9 @@ def _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, w
     spill = sums if spills and turn[ENDS] == 0.0 and turn[GOES] == 0.0 else 0.0
     final = 0.0 if resident_out else final_bytes(part) * turn[ENDS]
     bus = d[D_DRAM_BPC]
-    in_eff, out_eff, weight_eff = (
-        with_writes(runs[0], writes),
-        with_writes(runs[1], writes),
-        with_writes(runs[2], writes),
-    )
-    times[LOAD_WEIGHTS] = weights / weight_eff / bus
-    times[LOAD_INPUTS] = (inputs / in_eff + reload / out_eff) / bus
+    out_eff = write_efficiency(runs[1], writes)
+    times[LOAD_WEIGHTS] = weights / runs[2][0] / bus
+    times[LOAD_INPUTS] = (inputs / runs[0][0] + reload / runs[1][0]) / bus
     times[STORE] = (spill + final) / out_eff / bus
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS

@@ -33,9 +33,16 @@ def run_efficiency(d, run_bytes):
 
 
 @numba.njit(cache=True)
-def with_writes(pair, write_fraction):
-    """A :func:`run_efficiency` at a share of writes: linear up to the third that the table was made for."""
-    return pair[0] - pair[1] * min(1.0, 3.0 * write_fraction)
+def write_efficiency(pair, write_fraction):
+    """Achieved over peak bandwidth of writes that make up a share of all bytes; ``pair``: :func:`run_efficiency`.
+
+    Turning the bus around is paid by the writes: each as much as makes a stream of two thirds reads and one third
+    writes what it was simulated to be. Beyond a third the reads in between are what limits how often it turns, so more
+    bytes of either kind never take less time.
+    """
+    reads, mixed = pair[0], pair[0] - pair[1]
+    turns = 3.0 * (1.0 / mixed - 1.0 / reads)
+    return 1.0 / (1.0 / reads + turns * min(1.0, 1.0 / (3.0 * max(write_fraction, 1e-300))))
 
 
 @numba.njit(cache=True)
