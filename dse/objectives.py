@@ -52,6 +52,7 @@ class Objectives:
                 "energy_per_token_pj": decode["energy_pj"],
                 "area_mm2": decode["area_mm2"],
                 "perplexity": np.exp(nll),
+                "perplexity_label": np.where(self.quality.beyond(nll), "unknown: beyond the data", "predicted"),
                 "prefill_s": prefill["seconds"],
                 "decode_s": decode["seconds"],
                 "energy_per_token_without_leakage_pj": decode["energy_without_leakage_pj"],

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sim.spec import Accelerator
     from sim.trace import Op, Sparsity, Trace, gemm
     from workloads.activations import with_activation_zeros
+    from workloads.importers import from_onnx, from_torch
     from workloads.llm import llm
     from workloads.traces import load_trace
 
@@ -47,6 +48,8 @@ _HOME = {
     "elementwise": "sim.operations",
     "evaluate": "sim.simulate",
     "explore": "dse.explore",
+    "from_onnx": "workloads.importers",
+    "from_torch": "workloads.importers",
     "gemm": "sim.trace",
     "gemv": "sim.operations",
     "llm": "workloads.llm",
@@ -77,6 +80,8 @@ __all__ = [
     "elementwise",
     "evaluate",
     "explore",
+    "from_onnx",
+    "from_torch",
     "gemm",
     "gemv",
     "llm",

@@ -13,6 +13,7 @@ import typer
 from sim.errors import InputError
 from sim.version import __version__
 from sparchitect import arguments
+from sparchitect.trace_command import trace_app
 
 app = typer.Typer(
     add_completion=True,
@@ -257,10 +258,10 @@ def list_(json_: Json = False) -> None:
 
 @app.command()
 def prune(
-    method: Annotated[str, typer.Option(help="magnitude, wanda, sparsegpt or ffn_channels.", metavar="NAME")] = "wanda",
+    method: Annotated[str, typer.Option(help="A method; 'sparchitect list' names them.", metavar="NAME")] = "wanda",
     pattern: Annotated[
         str,
-        typer.Option(help='Share removed ("0.5"), n:m kept ("2:4"); FFN channels: share removed.', metavar="P"),
+        typer.Option(help='Share removed ("0.5"), n:m kept ("2:4"), blocks ("0.5 1x16").', metavar="P"),
     ] = "0.5",
     types: Annotated[
         list[str] | None,
@@ -310,6 +311,9 @@ def prune(
         print(arguments.one_json({"trace": str(path), **trace.meta}))
         return
     print(pruned(path, trace))
+
+
+app.add_typer(trace_app, name="trace")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sim.errors import InputError, nearest
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
+from sim.trace_tools.reading import read
 from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
 from workloads.fetch import SMOLLM2
 from workloads.pruning.pattern import LowRank, NofM, parse_pattern
@@ -61,7 +62,7 @@ def load_trace(source: str | Path) -> Trace:
         if path.is_file() and path.suffix != ".parquet":
             raise InputError(f"trace '{name}': a trace file ends in .parquet")
         try:
-            return Trace.load(path)
+            return read(path)
         except zipfile.BadZipFile as error:  # of the npz files beside it
             raise InputError(f"trace '{name}': cannot be read ({error})") from None
     hint = nearest(name, bundled_traces())
@@ -121,7 +122,7 @@ def prune_to_trace(
         raise InputError(f"seed must be >= 0, got {seed}")
     run = {"phase": phase, **({"tokens": tokens} if phase == "prefill" else {"context": context})}
     Step.of(**run)
-    _writable(Path("traces/trace") if out is None else Path(out))
+    writable(Path("traces/trace") if out is None else Path(out))
     if isinstance(parse_pattern(pattern), LowRank):
         raise InputError(f"pattern '{pattern}': a trace of factored matrices is not built yet; call prune_model")
     if model is not None and "ffn_gate" not in open_checkpoint(model).matrix_types:
@@ -164,7 +165,7 @@ def prune_to_trace(
         # profiles are numbered in the order of the ops
         used = trace.ops[trace.ops["profile"] >= 0].sort_values("profile")
         trace.masks = [pruned.masks[int(op.layer), str(op.matrix_type)] for op in used.itertuples()]
-    return _save(trace, Path(out) if out is not None else Path("traces") / name), trace
+    return save(trace, Path(out) if out is not None else Path("traces") / name), trace
 
 
 def _model_name(about: dict[str, Any]) -> str:
@@ -181,7 +182,8 @@ def _name(about: dict[str, Any], phase: str) -> str:
     return "_".join([*parts, *(["decode"] if phase == "decode" else [])])
 
 
-def _writable(target: Path) -> None:
+def writable(target: Path) -> None:
+    """:class:`InputError` unless a trace can be written there; made before long work."""
     folder = target.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -191,7 +193,7 @@ def _writable(target: Path) -> None:
         raise InputError(f"--out {target}: cannot write in {folder}")
 
 
-def _save(trace: Trace, target: Path) -> Path:
+def save(trace: Trace, target: Path) -> Path:
     """Save beside the target, then move the files in, the table last; files of an older trace of that name go."""
     target = target.with_name(target.name.removesuffix(".parquet"))
     try:

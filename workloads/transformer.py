@@ -146,7 +146,7 @@ def token_nll(
     out = np.empty((n, length - 1))
     for i in range(n):
         x = rms_norm(hidden[i, :-1], checkpoint.output_norm, c.norm_eps)
-        out[i] = _head_nll(x, windows[i, 1:].astype(np.int64), checkpoint.head, head if integer else None)
+        out[i] = head_nll(x, windows[i, 1:].astype(np.int64), checkpoint.head, head if integer else None)
     return out
 
 
@@ -189,7 +189,7 @@ def layer_forward(
         h += w["ffn_down"](x, enter("ffn_down_in", x))
 
 
-def _head_nll(
+def head_nll(
     x: np.ndarray, targets: np.ndarray, head: np.ndarray, head8: tuple[np.ndarray, np.ndarray] | None
 ) -> np.ndarray:
     """-log softmax(head · x)[target] for x [tokens, d_model], over the vocabulary in blocks (running log-sum-exp)."""

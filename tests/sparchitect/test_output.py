@@ -94,7 +94,7 @@ def test_help_keeps_examples_on_their_lines(cli, command):
 def test_no_words_show_the_help(cli):
     done = cli()
     assert done.code == 0 and not done.err
-    for command in ("simulate", "sweep", "explore", "prune", "list"):
+    for command in ("simulate", "sweep", "explore", "prune", "trace", "list"):
         assert f"\n  {command} " in done.out
     assert "..." not in done.out.partition("Commands:")[2]  # no summary is cut short
 

@@ -85,9 +85,9 @@ def test_overwriting_leaves_nothing_of_the_older_trace(tiny, cli, tmp_path):
     """A trace without masks in the place of one with masks."""
     words = ("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--tokens", "8", "--out", "same")
     assert cli(*words).code == 0
-    from workloads.traces import _save
+    from workloads.traces import save
 
-    _save(sp.gemm(8, 8, 8), Path("same"))
+    save(sp.gemm(8, 8, 8), Path("same"))
     assert [p.name for p in tmp_path.iterdir()] == ["same.parquet"]
     assert sp.load_trace("same").profiles is None
 

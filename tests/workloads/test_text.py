@@ -79,3 +79,20 @@ def test_other_tokenizers_are_refused(tiny, monkeypatch):
     monkeypatch.setattr(tiny, "metadata", lambda key, default=None: "llama")
     with pytest.raises(InputError, match="give token ids"):
         Tokenizer(tiny)
+
+
+def test_plain_speech():
+    transcript = f"[ As delivered ]\n\nThe President. Thank you.\n\nAudience members. More!\n\n{PROSE} [Applause]\n"
+    assert text.plain_speech(transcript) == f"Thank you.\nMore!\n{PROSE}"
+
+
+def test_speech_windows_begin_past_the_salutation(tiny, monkeypatch, tmp_path):
+    def written(file):
+        path = tmp_path / file.name
+        path.write_text(f"The President. {'salutation' * 10}{file.name} " + "x" * 80, encoding="utf-8")
+        return path
+
+    monkeypatch.setattr(text, "fetch", written)
+    tokenizer = Tokenizer(tiny)
+    found = text.speech_windows(tokenizer, 16)
+    assert found.shape == (8, 16) and tokenizer.decode(found[0]).startswith("1936-Roosevelt")
