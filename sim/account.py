@@ -20,7 +20,6 @@ from sim.designs import (
     D_HOME,
     D_KIND,
     D_LEVELS,
-    D_POSITIONS,
     D_ROWS,
     D_SPECIAL,
     D_TIERS,
@@ -53,8 +52,8 @@ from sim.memory.traffic import (
     E_DRAIN,
     E_EDGE,
     E_IDEAL,
-    E_NETWORK,
     E_READ,
+    E_SENT,
     E_SPENT,
     E_SUMS_HELD,
     E_UNFILLED,
@@ -77,7 +76,7 @@ from sim.scores import (
     score_of,
 )
 from sim.search import M_BUFFERS, M_BYPASS, M_CYCLES, M_DRAM, M_ENERGY, M_NEST, M_SCORE, M_SINGLE, M_SPLIT_K, M_SPLIT_M
-from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_FOLDS, S_NONZEROS, S_WEIGHT_FOLDS
+from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_FOLDS, S_NONZEROS, S_POSITIONS, S_WEIGHT_FOLDS
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -198,11 +197,11 @@ def account_gemm(d, o, s, slow, mapping, state, out):
     for i in range(MAX_LEVELS):
         out[A_LEVEL + 2 * i] += e[E_SPENT + i] + x[X_HOME + 2 * i]
         out[A_LEVEL + 2 * i + 1] += e[E_SPENT + MAX_LEVELS + i] + x[X_HOME + 2 * i + 1]
-    out[A_NETWORK] += e[E_NETWORK]
+    out[A_NETWORK] += e[E_SENT]
     out[A_DRAM_READ] += x[X_READ]
     out[A_DRAM_WRITE] += x[X_WRITE]
     out[A_CHECKS] += e[E_CHECKS]
-    if d[D_FEATURES] > 0.0 or d[D_POSITIONS] > 0.0 or s[S_FOLDS] < 1.0:
+    if d[D_FEATURES] > 0.0 or s[S_POSITIONS] < 1.0 or s[S_FOLDS] < 1.0:
         _count_avoided(d, o, s, slow, mapping, state, e, x, out)
     out[0] += total
 
@@ -211,11 +210,11 @@ def account_gemm(d, o, s, slow, mapping, state, out):
 def _count_avoided(d, o, s, slow, mapping, state, e, x, out):
     """Add the bytes that levels gate and skip: what the same mapping moves without any features, less what it does."""
     plain, dense = d.copy(), s.copy()
-    plain[D_AVOIDS : D_POSITIONS + 1] = 0.0
+    plain[D_AVOIDS : D_FEATURES + 1] = 0.0
     for slot in range(MAX_LEVELS):
         at = D_LEVELS + slot * LEVEL_COLUMNS + L_AVOIDS
         plain[at : at + 3] = 0.0
-    dense[S_FOLDS] = dense[S_WEIGHT_FOLDS] = 1.0
+    dense[S_FOLDS] = dense[S_WEIGHT_FOLDS] = dense[S_POSITIONS] = 1.0
     b, r, all_e, all_x = np.empty(BOUND_COLUMNS), np.empty(ROW_COLUMNS), np.empty(ENTRY_COLUMNS), np.empty(DRAM_COLUMNS)
     rebuild(plain, o, dense, slow, mapping, state, b, r, all_e, all_x)
     for i in range(MAX_LEVELS):

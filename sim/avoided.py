@@ -14,13 +14,16 @@ import numba
 import numpy as np
 
 from sim.compute import systolic
+from sim.compute.precision import COMPOSABLE
 from sim.designs import (
+    D_ARITHMETIC,
     D_AVOIDS,
     D_COLS,
     D_DATAFLOW,
     D_FEATURES,
     D_KIND,
     D_LEVELS,
+    D_MULTICAST,
     D_ORIENTATION,
     D_OUTER_TILE,
     D_ROWS,
@@ -75,9 +78,16 @@ def shares(d, o, s, nest, trips, orders, split, room, mode, out):
         empty[:] = 0.0
         for tier in range(tiers + 1):
             code = feature_of(d, tier, operand)
+            if code > 0 and operand == OUTPUTS and tier > 1:
+                slot = keeper(d, tier, operand)
+                if not holds(d, tier, operand, fits(d, slot, room[slot]), mode):
+                    code = 0
             if code > 0:
                 inner = _holder(d, tier, operand, room, mode)
                 _together(d, o, s, nest, trips, orders, split, inner, operand, tile)
+                if tier == 1 and d[D_MULTICAST] > 0.0:
+                    axis = OUTSIDE[operand]
+                    tile[axis] = min(max(nest[1, axis], tile[axis]), tile[axis] * split[axis])
                 out[operand, tier, CHECKS] = _judge(s, code, operand, tile, empty)
             out[operand, tier, LEFT_TIME], out[operand, tier, LEFT_ENERGY] = _left(empty)
 
@@ -178,6 +188,8 @@ def _in_array(d, o, s, tile):
         lanes = np.array((cols, rows, s[S_GRAIN]) if d[D_ORIENTATION] == 0.0 else (cols, s[S_GRAIN], rows))
     else:
         deep = rows * o[_K] / s[S_PACKED_K]
+        if d[D_ARITHMETIC] == COMPOSABLE:  # narrow operands are packed: how deep depends on their bits
+            deep = tile[2]
         flow = int(d[D_DATAFLOW])
         if flow == systolic.WS:
             lanes = np.array((tile[0], cols, deep))

@@ -76,6 +76,7 @@ _SCALARS = (
 )
 _LEVEL = ("capacity_kib", "bandwidth_gb_per_s", "banks", "ports", "access_bytes", "double_buffered")
 _JOINT = ("dram.", "sparsity.", "dma.")  # parts whose fields are only right together
+_WITH_SPARSITY = ("array.kind", "array.arithmetic")  # which allow some of the sparsity fields and not others
 
 
 class Designs:
@@ -135,9 +136,9 @@ class Choices:
     def __init__(self, machine: Accelerator, values: Mapping[str, Sequence[Any]]):
         self.machine, self.values, self.levels = machine, values, list(machine.memory)
         self._base = _row(machine, self.levels)
-        parts = dict.fromkeys(path.split(".")[0] if path.startswith(_JOINT) else path for path in values)
-        self._parts = {part: [p for p in values if p == part or p.startswith(f"{part}.")] for part in parts}
-        self._rows: dict[str, dict[int, dict[str, float]]] = {part: {} for part in parts}
+        parts = {path: _part(path, values) for path in values}
+        self._parts = {part: [p for p in values if parts[p] == part] for part in dict.fromkeys(parts.values())}
+        self._rows: dict[str, dict[int, dict[str, float]]] = {part: {} for part in self._parts}
 
     def check(self) -> None:
         """Validate every combination, whether it is used or not; :class:`InputError` for the first bad one."""
@@ -169,6 +170,13 @@ class Choices:
                 chosen[path] = self.values[path][at]
             rows[code] = _row(self.machine.override(dict(reversed(chosen.items()))), self.levels)
         return rows[code]
+
+
+def _part(path: str, values: Mapping[str, Any]) -> str:
+    """What a field is validated with."""
+    if path in _WITH_SPARSITY and any(other.startswith("sparsity.") for other in values):
+        return "sparsity"
+    return path.split(".")[0] if path.startswith(_JOINT) else path
 
 
 def _merged(orders: list[list[str]]) -> list[str]:
@@ -248,7 +256,6 @@ _SCALAR_KERNEL = (
     "avoids_inputs",
     "avoids_weights",
     "features",
-    "positions",
     "outer_tile",
 )
 (
@@ -274,7 +281,6 @@ _SCALAR_KERNEL = (
     D_AVOIDS,  # what DRAM skips of inputs and weights: two columns (:mod:`sim.sparsity.level_features`)
     _,
     D_FEATURES,  # 0: no level gates or skips anything, 1: some skip, 2: some gate
-    D_POSITIONS,  # 1: positions of K whose inputs are all zero are skipped
     D_OUTER_TILE,
 ) = range(len(_SCALAR_KERNEL))
 D_EFFICIENCY = len(_SCALAR_KERNEL)  # [run length, (reads, mixed)], flattened
@@ -309,7 +315,6 @@ def kernel_matrix(designs: Designs) -> np.ndarray:
         (D_ACTIVATION_BITS, "array.activation_bits"),
         (D_TIERS, "tiers"),
         (D_MULTICAST, "network.multicast"),
-        (D_POSITIONS, "sparsity.position_skipping"),
         (D_OUTER_TILE, "array.outer_tile"),
         (D_VECTOR, "vector.lanes"),
         (D_SPECIAL, "vector.special_function_lanes"),
@@ -356,11 +361,9 @@ def featured(feature: np.ndarray) -> np.ndarray:
 
 
 def has_features(designs: Designs) -> bool:
-    """Whether any design gates or skips by empty tiles of inputs or weights, at a memory level or by position."""
+    """Whether any design gates or skips transfers at a memory level."""
     places = ["dram", *designs.levels]
-    return designs["sparsity.position_skipping"].any() or any(
-        (designs[f"{place}.avoids_{operand}"] > 0).any() for place in places for operand in OPERAND_BITS
-    )
+    return any((designs[f"{place}.avoids_{operand}"] > 0).any() for place in places for operand in OPERAND_BITS)
 
 
 def bank_efficiency(designs: Designs, level: str) -> np.ndarray:

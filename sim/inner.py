@@ -24,6 +24,7 @@ from sim.memory.traffic import (
     E_SINGLE,
     E_SPENT,
     E_SUMS_HELD,
+    E_WEIGHT_PASSES,
     ENTRY_COLUMNS,
     WHOLE_OP,
     inner_flow,
@@ -199,6 +200,8 @@ def _beats(a, b, last):
     if a[E_ARRAY] > b[E_ARRAY] or a[E_ARRAY + 1] > b[E_ARRAY + 1] or a[E_NETWORK] > b[E_NETWORK]:
         return False
     if a[E_SUMS_HELD] < b[E_SUMS_HELD] or int(a[E_SINGLE]) & ~int(b[E_SINGLE]):
+        return False
+    if a[E_WEIGHT_PASSES] > b[E_WEIGHT_PASSES]:
         return False
     for i in range(E_DECODE, last):
         if a[i] > b[i]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sim.compute.dual_sided import DualSided
 from sim.sparsity.density import Actual, Hypergeometric
-from sim.sparsity.emptiness import NEVER, SIDES, independent, of_mask, of_profile, spread
+from sim.sparsity.emptiness import NEVER, SIDES, empty_of, independent, of_mask, of_profile, spread
 from sim.sparsity.packed_blocks import BLOCKS, RUNS
 from sim.trace import Trace
 
@@ -28,6 +28,16 @@ def emptiness(trace: Trace) -> NDArray[np.float64]:
             known[key] = _weights(trace, int(n), int(k), nonzeros, int(profile))
         found[i, 1] = known[key]
     return found.reshape(len(trace), -1)
+
+
+def positions_left(trace: Trace, vectors: float) -> NDArray[np.float64]:
+    """[ops] share of the positions of K at which some of ``vectors`` (or of the op's M, if fewer) is not zero; 1 for no
+    vectors: nothing is skipped."""
+    if vectors <= 0:
+        return np.ones(len(trace))
+    m, density, union = (trace.ops[c].to_numpy(dtype=np.float64) for c in ("m", "input_density", "input_union"))
+    together = zip(np.minimum(m, vectors), m, density, union, strict=True)
+    return np.array([1.0 - empty_of(some, every, share, joint) for some, every, share, joint in together])
 
 
 def _weights(trace: Trace, n: int, k: int, nonzeros: float, profile: int) -> NDArray[np.float64]:

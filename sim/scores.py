@@ -5,11 +5,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from sim.designs import D_KIND, D_ORIENTATION, D_OUTER_TILE, D_POSITIONS
+from sim.designs import D_KIND, D_ORIENTATION, D_OUTER_TILE
 from sim.memory.on_chip import X_HOME, X_READ, X_WRITE
-from sim.memory.traffic import E_CHECKS, E_NETWORK, E_SPENT, E_WEIGHT_PASSES
-from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_EMPTY, S_FOLDS, S_INPUT_DENSITY, S_NONZEROS, S_PACKED_K
-from sim.sparsity.emptiness import SIDES, empty_share
+from sim.memory.traffic import E_CHECKS, E_SENT, E_SPENT, E_WEIGHT_PASSES
+from sim.sparse_columns import S_DECODED, S_EFFECTUAL, S_FOLDS, S_INPUT_DENSITY, S_NONZEROS, S_PACKED_K, S_POSITIONS
 from sim.spec import MAX_LEVELS
 from sim.trace import position
 
@@ -41,13 +40,11 @@ def score_of(objective, cycles, energy, dram):
 @numba.njit(cache=True)
 def macs_of(d, o, s):
     """MACs of the op: nonzero ones on lanes (of both operands in an outer-product array), zeros included in a systolic
-    array; n:m pruned ones and skipped blocks not, nor positions that no input of the op needs."""
+    array; n:m pruned ones and skipped blocks not, nor skipped positions."""
     if d[D_KIND] == 2.0:
         return o[_BATCH] * o[_M] * s[S_NONZEROS] * s[S_INPUT_DENSITY]
-    macs = o[_BATCH] * o[_M] * (s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K] * s[S_FOLDS])
-    if d[D_POSITIONS] > 0.0:
-        macs *= 1.0 - empty_share(s[S_EMPTY : S_EMPTY + SIDES * SIDES], o[_M], 1.0)
-    return macs
+    macs = s[S_NONZEROS] if d[D_KIND] == 1.0 else o[_N] * s[S_PACKED_K] * s[S_FOLDS]
+    return o[_BATCH] * o[_M] * macs * s[S_POSITIONS]
 
 
 @numba.njit(cache=True)
@@ -78,7 +75,7 @@ def input_pops(d, o, s):
 @numba.njit(cache=True)
 def mapping_energy(price, o, s, e, x, cycles):
     """pJ of what a mapping decides: bytes by level, network, DRAM, pops of the front end, and cycles that pass."""
-    total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_NETWORK]
+    total = price[P_CYCLE] * cycles + price[P_DRAM] * (x[X_READ] + x[X_WRITE]) + price[P_NETWORK] * e[E_SENT]
     weights = price[P_FRONT] * s[S_NONZEROS] + price[P_DECODE] * s[S_DECODED]
     total += weights * o[_BATCH] * e[E_WEIGHT_PASSES] + price[P_CHECK] * e[E_CHECKS]
     for slot in range(MAX_LEVELS):

@@ -18,7 +18,8 @@ from __future__ import annotations
     S_FOLDS,  # share of a systolic array's folds (or of its stream) that are not empty blocks of weights
     S_INPUT_GRANULES,  # of an outer-product array: granules of nonzero inputs at a position of K, mean, all M
     S_INPUT_DENSITY,
+    S_POSITIONS,  # share of the positions of K that an array with position skipping takes
     S_WEIGHT_FOLDS,  # the same of what is read of the weights: 1 where their format leaves empty blocks out already
-) = range(16)
-SPARSE_COLUMNS = 16
+) = range(17)
+SPARSE_COLUMNS = 17
 S_EMPTY = SPARSE_COLUMNS  # only with features at memory levels: :mod:`sim.sparsity.emptiness` of inputs, of weights

@@ -44,6 +44,7 @@ from sim.sparse_columns import (
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
+    S_POSITIONS,
     S_RESTART,
     S_ROOM_BYTES,
     S_STORED_BYTES,
@@ -74,7 +75,7 @@ _CONFIG = (
     "sparsity.gating",
     "sparsity.empty_tile_cycles",
 )
-_KEYS = (*_CONFIG, "lanes", "block_n", "block_k", "outer_tile", "input_granule", "weight_granule")
+_KEYS = (*_CONFIG, "lanes", "block_n", "block_k", "outer_tile", "input_granule", "weight_granule", "position_vectors")
 _NAMES = {
     table: {code: name for name, code in codes.items()}
     for table, codes in (
@@ -126,13 +127,17 @@ def _keys(designs: Designs) -> NDArray[np.float64]:
     lane_count = np.where(is_lanes, designs["array.rows"], 0)
     outer = designs["array.kind"] == KINDS["outer_product"]
     sides = [outer * designs[f"array.{side}"] for side in ("outer_tile", "rows", "cols")]
-    return np.column_stack([designs[c] for c in _CONFIG] + [lane_count, across, down, *sides])
+    at_a_time = np.where(designs["array.dataflow"] == DATAFLOWS["os"], designs["array.rows"], designs["array.cols"])
+    streams = ~is_lanes & (designs["array.dataflow"] == DATAFLOWS["ws"])
+    vectors = np.where(designs["sparsity.position_skipping"] > 0, np.where(streams, np.inf, at_a_time), 0.0)
+    return np.column_stack([designs[c] for c in _CONFIG] + [lane_count, across, down, *sides, vectors])
 
 
 def configuration(designs: Designs) -> dict[str, float]:
     """Sparse support of the first design, as codes; ``lanes``: how many, 0 for a systolic array; ``block_n``,
     ``block_k``: the blocks of weights that it skips, 0 for none; ``outer_tile``, ``input_granule``, ``weight_granule``:
-    of an outer-product array, 0 for others."""
+    of an outer-product array, 0 for others; ``position_vectors``: vectors that must all be zero for a position of K to
+    be skipped, 0 where none is."""
     return dict(zip(_KEYS, (float(x) for x in _keys(designs)[0]), strict=True))
 
 
@@ -197,10 +202,11 @@ def _fill(c: dict[str, float], trace: Trace, out: NDArray[np.float64]) -> NDArra
     out[:, S_ARRAY_BYTES] = stored + scales
     labels = np.where(packed < ops["k"].to_numpy(), "n:m", "dense").astype(object)
     out[:, S_FOLDS] = out[:, S_WEIGHT_FOLDS] = 1.0
+    out[:, S_POSITIONS] = op_emptiness.positions_left(trace, c["position_vectors"])
     if c["block_n"] > 0:
         _skip_blocks(c, trace, out, labels, weights.stored < elements * ops["weight_bits"].to_numpy() / 8.0)
     walked = ops["n"].to_numpy(dtype=np.float64) * packed * out[:, S_FOLDS]
-    out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, walked)
+    out[:, S_EFFECTUAL] = _effectual(c, trace, nonzeros, walked, out[:, S_POSITIONS])
     out[:, S_INPUT_DENSITY] = ops["input_density"].to_numpy(dtype=np.float64)
     if c["array.kind"] == KINDS["lanes"]:
         labels = _lane_cycles(c, trace, out)
@@ -247,10 +253,15 @@ CUT_DEPTH = 256  # where lanes without barriers ("full") are cut: they then meet
 
 
 def _effectual(
-    c: dict[str, float], trace: Trace, nonzeros: NDArray[np.float64], walked: NDArray[np.float64]
+    c: dict[str, float],
+    trace: Trace,
+    nonzeros: NDArray[np.float64],
+    walked: NDArray[np.float64],
+    positions: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """[ops] share of the MACs that an array performs whose operands do not gate it, zeros of weights and inputs taken
-    as independent. ``walked`` [ops]: stationary elements that a systolic array multiplies; lanes skip zero weights."""
+    as independent. ``walked`` [ops]: stationary elements that a systolic array multiplies; lanes skip zero weights.
+    ``positions`` [ops]: share of K that is taken at all, in which inputs are denser."""
     gating = int(c["sparsity.gating"])
     share = np.ones(len(trace))
     if c["array.kind"] == KINDS["outer_product"]:
@@ -258,7 +269,8 @@ def _effectual(
     if gating & GATINGS["weights"] and c["array.kind"] == KINDS["systolic"]:
         share = np.minimum(nonzeros / np.maximum(walked, 1.0), 1.0)
     if gating & GATINGS["inputs"]:
-        share = share * trace.ops["input_density"].to_numpy(dtype=np.float64)
+        density = trace.ops["input_density"].to_numpy(dtype=np.float64)
+        share = share * np.minimum(1.0, density / np.maximum(positions, 1e-300))
     return share
 
 

@@ -212,6 +212,8 @@ class Accelerator(Part):
             for field in ("n_of_m", "block_skipping"):
                 if getattr(self.sparsity, field):
                     raise ValueError(f"sparsity.{field} is for systolic arrays; {self.array.kind} skip any zero")
+        if self.array.arithmetic == "composable" and self.sparsity.block_skipping:
+            raise ValueError("sparsity.block_skipping: composable arrays pack narrow operands, blocks are not theirs")
         if self.array.kind == "outer_product" and self.sparsity.position_skipping:
             raise ValueError("sparsity.position_skipping: outer_product arrays skip zeros of inputs anyway")
         return self

@@ -8,12 +8,12 @@ import numpy as np
 from sim.account import C_COMPUTE, C_DECODE, C_EDGE, C_FILL, C_IMBALANCE, C_LEVEL, C_NETWORK
 from sim.avoided import dram_share, shares
 from sim.compute.array_work import array_work, share
-from sim.designs import D_DRAM_BPC, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
+from sim.designs import D_AVOIDS, D_DRAM_BPC, D_LEVELS, D_TIERS, L_BYTES, L_KEEPS, L_TIER, LEVEL_COLUMNS
 from sim.mapping import _AXES, T_ORDER, TIER_COLUMNS, refetch, sum_distance
 from sim.memory.keepers import SINGLE_USE, rooms
 from sim.memory.on_chip import DRAM_COLUMNS, STEPS, X_HOME, busy_cycles
 from sim.memory.operands import INPUTS, OUTPUTS, WEIGHTS, final_bytes, input_dram_bytes, whole_bytes
-from sim.memory.runs import tile_runs, write_efficiency
+from sim.memory.runs import run_efficiency, tile_runs, write_efficiency
 from sim.memory.traffic import (
     CAME,
     E_ARRAY,
@@ -44,6 +44,7 @@ from sim.sparse_columns import (
     S_STORED_BYTES,
     S_WEIGHT_FOLDS,
 )
+from sim.sparsity.level_features import VECTOR_SHIFT
 from sim.spec import MAX_LEVELS, MAX_TIERS
 from sim.trace import position
 
@@ -183,7 +184,10 @@ def _dram(d, part, own, turn, spills, resident_in, resident_out, runs, writes, w
     final = 0.0 if resident_out else final_bytes(part) * turn[ENDS]
     bus = d[D_DRAM_BPC]
     out_eff = write_efficiency(runs[1], writes)
-    times[LOAD_WEIGHTS] = weights / runs[2][0] / bus
+    run = own[S_STORED_BYTES]  # a tile's weights lie together
+    if int(d[D_AVOIDS + WEIGHTS]) >> VECTOR_SHIFT:
+        run /= part[_K]
+    times[LOAD_WEIGHTS] = weights / run_efficiency(d, run)[0] / bus
     times[LOAD_INPUTS] = (inputs / runs[0][0] + reload / runs[1][0]) / bus
     times[STORE] = (spill + final) / out_eff / bus
     for slot in range(MAX_LEVELS):

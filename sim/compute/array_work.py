@@ -11,21 +11,20 @@ import numba
 import numpy as np
 
 from sim.compute import systolic
-from sim.designs import D_COLS, D_COUNT, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OUTER_TILE, D_OVERLAP, D_POSITIONS, D_ROWS
+from sim.designs import D_COLS, D_COUNT, D_DATAFLOW, D_KIND, D_ORIENTATION, D_OUTER_TILE, D_OVERLAP, D_ROWS
 from sim.mapping import chunks
 from sim.sparse_columns import (
     S_CUT_PASS,
-    S_EMPTY,
     S_FOLDS,
     S_INPUT_DENSITY,
     S_INPUT_GRANULES,
     S_NONZEROS,
     S_PACKED_K,
     S_PASS,
+    S_POSITIONS,
     S_RESTART,
     S_WEIGHT_FOLDS,
 )
-from sim.sparsity.emptiness import SIDES, empty_share
 from sim.trace import position
 
 _M, _N, _K = (position(c) for c in ("m", "n", "k"))
@@ -145,7 +144,7 @@ def array_work(d, o, s, first, split, slow, tile_m, tile_n, tile_k):
     share of the op, one batch item; ``first`` [3]: the tier-1 tile, ``split`` [3]: arrays along m, n, k."""
     m, n, k = share(o[_M], first[0], split[0]), share(o[_N], first[1], split[1]), share(o[_K], first[2], split[2])
     area = n * k / (o[_N] * o[_K])
-    wanted = positions_left(d, o, s, first, split)
+    wanted = s[S_POSITIONS]
     if d[D_KIND] == 0.0:
         packed, pace = np.ceil(np.ceil(s[S_PACKED_K] / split[2]) * wanted), slow
         if slow < 1.0:  # a PE sums several narrow products at once: K shrinks, vectors do not
@@ -158,8 +157,12 @@ def array_work(d, o, s, first, split, slow, tile_m, tile_n, tile_k):
         weights, inputs = weights * s[S_WEIGHT_FOLDS] * wanted, inputs * wanted
         return cycles, drain, ideal, unfilled, unfilled, inputs, weights, sums
     if d[D_KIND] == 2.0:
-        granules = s[S_INPUT_GRANULES] * m / o[_M] * s[S_PASS] * area
-        cycles, side = granules * slow, d[D_OUTER_TILE]
+        side = d[D_OUTER_TILE]
+        # what an array has of a tile is whole granules, if no operand is sparse: exact then, else at the least
+        whole_m = m if split[0] == 1.0 else min(o[_M], np.ceil(m / d[D_ROWS]) * d[D_ROWS])
+        whole_n = n if split[1] == 1.0 else min(o[_N], np.ceil(n / d[D_COLS]) * d[D_COLS])
+        granules = s[S_INPUT_GRANULES] * whole_m / o[_M] * s[S_PASS] * (whole_n * k / (o[_N] * o[_K]))
+        cycles = granules * slow
         macs = o[_M] * s[S_NONZEROS] * s[S_INPUT_DENSITY]
         ideal = min(cycles, macs / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow)
         inputs, weights = _pieces(n, tile_n, side), _pieces(m, tile_m, side)
@@ -185,20 +188,6 @@ def array_work(d, o, s, first, split, slow, tile_m, tile_n, tile_k):
     )
     ideal = o[_M] * s[S_NONZEROS] / (d[D_ROWS] * d[D_COLS] * d[D_COUNT]) * slow * wanted
     return cycles, 0.0, min(ideal, edge), edge, unfilled, inputs * wanted, weights * wanted, sums
-
-
-@numba.njit(cache=True)
-def positions_left(d, o, s, first, split):
-    """Share of the positions of K that an array with ``position_skipping`` takes: those at which some of the inputs
-    that it works on together is not zero."""
-    if d[D_POSITIONS] == 0.0:
-        return 1.0
-    vectors = np.ceil(first[0] / split[0])
-    if d[D_KIND] == 1.0 or d[D_DATAFLOW] == systolic.IS:
-        vectors = min(vectors, d[D_COLS])
-    elif d[D_DATAFLOW] == systolic.OS:
-        vectors = min(vectors, d[D_ROWS])
-    return 1.0 - empty_share(s[S_EMPTY : S_EMPTY + SIDES * SIDES], vectors, 1.0)
 
 
 @numba.njit(cache=True)

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from sim.avoided import CHECKS, LEFT_ENERGY, LEFT_TIME
+from sim.compute.array_work import share
 from sim.designs import (
     D_FEATURES,
     D_LEVELS,
@@ -51,7 +52,8 @@ _ABITS, _OBITS = position("activation_bits"), position("output_bits")
 E_READ, E_WRITE = 12, 12 + MAX_LEVELS  # bytes that take time
 E_SPENT = 12 + 2 * MAX_LEVELS  # bytes that cost energy, as the two before: what is gated takes time alone
 E_CHECKS = 12 + 4 * MAX_LEVELS  # look-ups of leaders' tiles, to gate or to skip
-E_NEST = E_CHECKS + 1  # tiers 2.. : tile m, n, k, loop order
+E_SENT = E_CHECKS + 1  # bytes of E_NETWORK that cost energy
+E_NEST = E_SENT + 1  # tiers 2.. : tile m, n, k, loop order
 ENTRY_COLUMNS = E_NEST + (MAX_TIERS - 1) * TIER_COLUMNS
 STAYS_INPUTS, STAYS_WEIGHTS, CAME, GOES, STARTS, ENDS = range(6)
 """What a tier-1 tile finds: the inputs, weights, sums of the tile before; and leaves: sums for the next one. Whether
@@ -81,11 +83,15 @@ def inner_flow(d, o, s, nest, room, trips, orders, split, work, mode, left, turn
     e[E_ARRAY], e[E_DRAIN], e[E_IDEAL] = batch * work[0], work[1], batch * work[2]
     e[E_EDGE], e[E_UNFILLED], e[E_WEIGHT_PASSES] = batch * work[3], batch * work[4], work[6] * split[0]
     e[E_ACTIVE] = split[0] * split[1] * split[2]
-    e[E_DECODE] = batch * work[6] * s[S_DECODE_CYCLES] / (split[1] * split[2])
+    part = share(o[_N], nest[1, 1], split[1]) * share(o[_K], nest[1, 2], split[2]) / (o[_N] * o[_K])
+    e[E_DECODE] = batch * work[6] * s[S_DECODE_CYCLES] * part
     _flows(d, o, s, nest, room, trips, orders, split, work, mode, left, LEFT_TIME, turn, e, E_READ)
     if d[D_FEATURES] > 1.0:
+        timed = e[E_NETWORK]
         _flows(d, o, s, nest, room, trips, orders, split, work, mode, left, LEFT_ENERGY, turn, e, E_SPENT)
+        e[E_SENT], e[E_NETWORK] = e[E_NETWORK], timed
     else:
+        e[E_SENT] = e[E_NETWORK]
         e[E_SPENT : E_SPENT + 2 * MAX_LEVELS] = e[E_READ : E_READ + 2 * MAX_LEVELS]
     e[E_BYPASS] = mode % SINGLE_USE
     for tier in range(2, tiers + 1):
@@ -160,7 +166,8 @@ def _flows(d, o, s, nest, room, trips, orders, split, work, mode, left, which, t
             e[E_NETWORK] += flow * inward
             once = (flow / copies if d[D_MULTICAST] > 0.0 else flow) * inward
             e[read + home] += once * waste(d, o, home, operand, nest[tiers, 2], nest[tiers, 1])
-            _look_up(o, left, operand, 0, refetch(trips, orders, 1, operand), 1.0, e, read + home)
+            if turn[STAYS_INPUTS + operand] == 0.0:
+                _look_up(o, left, operand, 0, refetch(trips, orders, 1, operand), 1.0, e, read + home)
     e[E_SINGLE] = single
 
 

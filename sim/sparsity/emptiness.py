@@ -22,16 +22,28 @@ NEVER = np.full((SIDES, SIDES), _MOST)
 
 
 def of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Table of a mask [rows, columns], exact at powers of two."""
+    """Table of a mask [rows, columns], exact at powers of two and at the whole of a side. Short last tiles count as
+    what they are, so that a tile within another is empty no less often."""
     table = np.empty((SIDES, SIDES))
-    tall = np.asarray(mask, dtype=bool)
+    tall, heights = np.asarray(mask, dtype=bool), np.ones(len(mask))
     for i in range(SIDES):
-        wide = tall
+        wide, widths = tall, np.ones(tall.shape[1])
         for j in range(SIDES):
-            table[i, j] = 1.0 - np.count_nonzero(wide) / wide.size
-            wide = _pairs(wide.T).T
-        tall = _pairs(tall)
-    return of_shares(table)
+            table[i, j] = 1.0 - (heights @ wide @ widths) / mask.size
+            wide, widths = _pairs(wide.T).T, _sums(widths)
+        tall, heights = _pairs(tall), _sums(heights)
+    found = _to_the_end(of_shares(table), mask.shape[0])
+    return _to_the_end(found.T, mask.shape[1]).T
+
+
+def _to_the_end(table: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """The power of two above a side moved so that the line from the one below it meets the whole side's value there."""
+    last = int(np.log2(side))
+    if 2**last == side or last + 1 >= SIDES:
+        return table
+    found = table.copy()
+    found[last + 1] = table[last] + (table[last + 1] - table[last]) / (np.log2(side) - last)
+    return found
 
 
 def of_shares(empty: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -41,11 +53,10 @@ def of_shares(empty: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def spread(rows: int, columns: int, nonzeros: float) -> NDArray[np.float64]:
-    """Table of a matrix whose zeros are spread at random."""
+    """Table of a matrix whose zeros are spread at random; only the elements of a tile count."""
     model = Hypergeometric((rows, columns), min(1.0, nonzeros / (rows * columns)))
-    sides = 2 ** np.arange(SIDES)
-    shares = {(a, b): model.empty_of(a * b) for a in np.minimum(sides, rows) for b in np.minimum(sides, columns)}
-    return of_shares(np.array([[shares[min(a, rows), min(b, columns)] for b in sides] for a in sides]))
+    shares = [model.empty_of(min(2**power, rows * columns)) for power in range(2 * SIDES - 1)]
+    return of_shares(np.array([[shares[i + j] for j in range(SIDES)] for i in range(SIDES)]))
 
 
 def of_profile(guess: NDArray[np.float64], profiles: ProfileTable, at: int) -> NDArray[np.float64]:
@@ -66,19 +77,42 @@ def of_profile(guess: NDArray[np.float64], profiles: ProfileTable, at: int) -> N
 
 
 def independent(density: float, vectors: float, union: float) -> NDArray[np.float64]:
-    """Table of inputs (vectors x K) of which a share ``density`` of the elements is not zero, and a share ``union`` of
-    the positions of K in one vector or more: between one vector and all, -log P grows as a power of their number.
-    ``union`` 0: vectors have their zeros independently of each other."""
-    one = -np.log1p(-min(density, 1 - 1e-12)) if density > 0 else 0.0
-    most = -np.log1p(-min(max(union, density), 1 - 1e-12)) if union > 0 else 0.0
-    if one <= 0.0:
-        return np.full((SIDES, SIDES), _LEAST)
+    """Table of inputs (vectors x K), see :func:`empty_of`; positions of K are independent of each other."""
     if density >= 1.0:
         return NEVER.copy()
-    power = np.log(most / one) / np.log(vectors) if vectors > 1 and union > 0 else 1.0
-    side = np.minimum(2.0 ** np.arange(SIDES), max(vectors, 1.0))
-    table = np.log(one) + power * np.log(side)[:, None] + np.log(2.0) * np.arange(SIDES)[None, :]
+    if density <= 0.0:
+        return np.full((SIDES, SIDES), _LEAST)
+    one, power = _growth(density, vectors, union)
+    table = np.log(one) + np.log(2.0) * np.add.outer(power * np.arange(SIDES), np.arange(SIDES))
     return np.clip(table, _LEAST, _MOST)
+
+
+def empty_of(some: float, vectors: float, density: float, union: float) -> float:
+    """Share of the positions of K at which ``some`` of the ``vectors`` are all zero, when a share ``density`` of the
+    elements is not zero and a share ``union`` of the positions in one vector or more: between one vector and all, -log
+    P grows as a power of their number. ``union`` 0: vectors have their zeros independently of each other."""
+    if density >= 1.0:
+        return 0.0
+    if density <= 0.0:
+        return 1.0
+    one, power = _growth(density, vectors, union)
+    return float(np.exp(-one * some**power))
+
+
+def _growth(density: float, vectors: float, union: float) -> tuple[float, float]:
+    """(-log P of one vector, the power that it grows with)."""
+    one = -np.log1p(-density)
+    if vectors <= 1 or union <= 0:
+        return one, 1.0
+    most = -np.log1p(-min(max(union, density), 1 - 1e-12))
+    return one, np.log(most / one) / np.log(vectors)
+
+
+def _sums(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sizes of neighbours joined."""
+    joined = sizes[0::2].copy()
+    joined[: len(sizes) // 2] += sizes[1::2]
+    return joined
 
 
 def _pairs(bits: NDArray[np.bool_]) -> NDArray[np.bool_]:

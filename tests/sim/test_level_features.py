@@ -9,6 +9,7 @@ from laws.strategies import featured, gemms, machines
 from test_laws_slow import as_fixed
 
 from accel_models import accelerator
+from dse.sweep import sweep
 from sim import analytic
 from sim.cost import area
 from sim.designs import OBJECTIVES, Designs
@@ -96,6 +97,25 @@ def test_block_skipping_is_for_systolic_arrays_without_n_of_m():
 # how often tiles are empty
 
 
+def by_elements(mask, rows, columns):
+    """Share of the elements that lie in empty tiles."""
+    empty = Actual(mask).nonzeros(rows, columns) == 0
+    down, across = (
+        np.minimum(side, size - np.arange(0, size, side))
+        for side, size in zip((rows, columns), mask.shape, strict=True)
+    )
+    return float(down @ empty @ across) / mask.size
+
+
+def test_a_tile_within_another_is_empty_no_less_often():
+    """A short last tile that is empty must not weigh as much as a full one."""
+    mask = np.ones((33, 7), dtype=bool)
+    mask[32] = False
+    table = emptiness.of_mask(mask).ravel()
+    shares = [emptiness.empty_share(table, rows, 1.0) for rows in (1.0, 2.0, 8.0, 20.0, 32.0)]
+    assert (np.diff(shares) <= 1e-12).all() and shares[0] == pytest.approx(1 / 33)
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (37, 100), (1, 300), (130, 1)])
 def test_table_of_a_mask_is_exact_at_powers_of_two(shape):
     mask = RNG.random(shape) < 0.15
@@ -104,7 +124,9 @@ def test_table_of_a_mask_is_exact_at_powers_of_two(shape):
         for columns in (1, 4, 16, 64):
             if rows <= shape[0] and columns <= shape[1]:
                 found = emptiness.empty_share(table, float(rows), float(columns))
-                assert found == pytest.approx(Actual(mask).empty(rows, columns), abs=1e-9)
+                assert found == pytest.approx(by_elements(mask, rows, columns), abs=1e-9)
+    whole = emptiness.empty_share(table, float(shape[0]), 1.0)
+    assert whole == pytest.approx(by_elements(mask, shape[0], 1), abs=1e-9)
 
 
 @pytest.mark.parametrize("density", [0.01, 0.1, 0.5, 0.97])
@@ -156,10 +178,10 @@ def test_dram_fetches_only_weights_whose_input_is_there(engine):
 def test_a_batch_needs_the_union_of_its_vectors():
     fields = {"dram.features": "skip weights <- inputs by vector", "memory.shared.capacity_kib": 4096}
     fetched = []
-    for batch in (1, 2, 8):
+    for batch in (1, 2, 3, 8):
         trace = gemm(m=batch, k=576, n=1536, input_density=0.5)
         fetched.append(row(run("dense_ws", trace, **fields))["dram_skipped_bytes"] / (576 * 1536))
-    assert fetched == pytest.approx([0.5, 0.25, 0.5**8])
+    assert fetched == pytest.approx([0.5, 0.25, 0.125, 0.5**8])
     trace = gemm(m=8, k=576, n=1536, input_density=0.5)
     trace.ops["input_union"] = 0.6
     measured = run("dense_ws", trace, **fields)
@@ -191,7 +213,7 @@ def test_gating_saves_energy_and_skipping_time_too(engine):
 
 
 @pytest.mark.parametrize("feature", ["skip inputs <- weights", "skip weights <- inputs", "gate weights <- inputs"])
-@pytest.mark.parametrize("shape", [(1, 256, 128), (32, 256, 128), (4, 512, 64), (64, 1000, 700)])
+@pytest.mark.parametrize("shape", [(1, 256, 128), (32, 256, 128), (4, 512, 64), (64, 1024, 768)])
 def test_shares_are_those_of_the_printed_nest(feature, shape):
     """The written nest, counted by :mod:`sim.sparsity.features`, avoids the same share of the shared level's reads."""
     machine = accelerator("dense_ws")
@@ -259,7 +281,7 @@ def test_an_array_passes_over_empty_blocks_of_weights(dataflow, engine):
     assert row(found)["macs"] == pytest.approx(256 * mask.sum())
     assert row(found)["macs"] + row(found)["skipped_macs"] == 256 * mask.size
     assert row(found)["cycles"] < 0.6 * row(plain)["cycles"]
-    assert "counted" in str(row(found)["sparsity_source"]) if "sparsity_source" in row(found) else True
+    assert row(found)["weights_are"] == "blocks counted"
 
 
 def test_a_mask_without_empty_blocks_gains_nothing_from_skipping_them():
@@ -309,6 +331,53 @@ def test_double_sided_costs_more_than_single_sided():
     assert mm2[0] < mm2[1] < mm2[2]
 
 
+@pytest.mark.parametrize("name", ["dense_ws", "nm_24", "sparse_lanes"])
+def test_positions_that_are_skipped_are_not_gated_as_well(name):
+    """One vector: what is left has inputs, so gating by inputs finds nothing more."""
+    mask = np.tile([True, False, True, False], (64, 16))
+    trace = gemm(m=1, k=64, n=64, sparsity=mask, input_density=0.25)
+    skips = {"sparsity.position_skipping": True}
+    found = row(run(name, trace, **skips, **{"sparsity.gating": "inputs"}))
+    alone = row(run(name, trace, **skips))
+    assert found["macs"] == alone["macs"] == 0.25 * row(run(name, trace))["macs"]
+    assert found["gated_mac_cycles"] == 0
+
+
+@pytest.mark.parametrize("engine", ["analytic", "timeline"])
+def test_gating_does_not_speed_up_a_network(engine):
+    narrow = {"network.bandwidth_gb_per_s": 1.0, "network.hop_mm": 1.0}
+    trace = gemm(m=1, k=576, n=1536, input_density=0.1)
+    feature = {"memory.shared.features": "gate weights <- inputs by vector"}
+    plain, found = (run("dense_ws", trace, engine, **narrow, **more) for more in ({}, feature))
+    assert row(found)["cycles"] >= row(plain)["cycles"] and found.energy["network"] < 0.3 * plain.energy["network"]
+
+
+def test_arrays_that_share_an_operand_share_its_fate():
+    """One read serves both arrays: the inputs of both must be empty."""
+    trace = gemm(m=32, k=64, n=64, input_density=0.1)
+    feature = {"memory.shared.features": "gate weights <- inputs by vector", "array.split": "m"}
+    one, two = (row(run("dense_ws", trace, **feature, **{"array.count": count})) for count in (1, 2))
+    assert two["shared_gated_bytes"] == pytest.approx(one["shared_gated_bytes"], rel=0.02)
+
+
+def test_what_goes_together_is_checked_together():
+    trace = gemm(m=8, k=64, n=64)
+    for field in ("block_skipping", "position_skipping"):
+        with pytest.raises(InputError, match="outer_product"):
+            sweep(accelerator("dense_ws"), trace, {"array.kind": ["outer_product"], f"sparsity.{field}": [True]})
+
+
+def test_pruned_is_exhaustive_where_the_last_tile_is_empty():
+    for n in (65, 129, 257):
+        mask = np.ones((n, 256), dtype=bool)
+        mask[n - 1] = False
+        fields = {"memory.shared.features": "skip inputs <- weights", "memory.shared.bandwidth_gb_per_s": 2.0}
+        designs = Designs.from_machines([accelerator("dense_ws").override(fields)])
+        trace = gemm(m=256, k=256, n=n, sparsity=mask)
+        pruned, full = (analytic.run(designs, trace, effort=e) for e in ("full", "exhaustive"))
+        assert (pruned.columns == full.columns).all()
+
+
 # laws
 
 
@@ -331,21 +400,68 @@ def test_pruned_is_exhaustive(machine, trace, objective, density):
     machines(most_tiers=3).flatmap(featured),
     gemms(sizes=st.integers(1, 300)),
     st.sampled_from((0.02, 0.5)),
+    st.sampled_from(("analytic", "timeline")),
     quick=15,
     many=300,
 )
-def test_every_access_is_actual_gated_or_skipped(machine, trace, density):
-    """Under one mapping: what moves, is gated and is skipped is what moves without features (look-ups' bits aside)."""
+def test_every_access_is_actual_gated_or_skipped(machine, trace, density, engine):
+    """Under one mapping: what moves, is gated and is skipped is what moves without features, the bits of look-ups and
+    of block maps aside; every MAC of the dense GEMM is done, gated or skipped, and no PE does two a cycle."""
     trace.ops["input_density"] = density
+    off = {f"memory.{name}.features": "" for name in machine.memory} | {"dram.features": ""}
+    off |= {"sparsity.block_skipping": False, "sparsity.position_skipping": False}
     try:
-        report = simulate(machine, trace)
+        found = row(simulate(machine, trace, engine))
+        detail = analytic.run_detailed(Designs.from_machines([machine]), trace, "latency")
+        fixed = as_fixed(detail.mappings[0], len(machine.tiers))
+        plain = row(simulate(machine.override(off), trace, engine, mapping=fixed))
     except InputError:
         assume(False)
-    found = row(report)
-    assert (report.table[[c for c in report.table if c.endswith(("gated_bytes", "skipped_bytes"))]] >= 0).all(axis=None)
-    dense = found["batch"] * found["m"] * found["n"] * found["k"] if "batch" in found else None
-    if dense is not None:
-        assert found["macs"] + found["skipped_macs"] <= dense * (1 + 1e-9)
+    bits = found["intersections"] / 8
+    shapes = trace.ops[["batch", "m", "n", "k"]].iloc[0]
+    maps = machine.sparsity.block_skipping
+    for level in machine.memory:
+        moved = found[f"{level}_read_bytes"] + found[f"{level}_write_bytes"]
+        avoided = found[f"{level}_gated_bytes"] + found[f"{level}_skipped_bytes"]
+        wanted = plain[f"{level}_read_bytes"] + plain[f"{level}_write_bytes"]
+        assert moved + avoided >= wanted * (1 - 1e-9) - 1e-6
+        assert maps or moved + avoided <= wanted * (1 + 1e-9) + bits + 1e-6
+    dram = found["dram_read_bytes"] + found["dram_write_bytes"] + found["dram_skipped_bytes"]
+    assert maps or dram == pytest.approx(plain["dram_read_bytes"] + plain["dram_write_bytes"])
+    if plain["macs"]:
+        gated = found["gated_mac_cycles"] * (plain["macs"] / plain["mac_cycles"])
+        assert found["macs"] + gated + found["skipped_macs"] == pytest.approx(shapes.prod())
+    elements = machine.array.rows * machine.array.cols * machine.array.count
+    assert found["mac_cycles"] + found["gated_mac_cycles"] <= found["cycles"] * elements * (1 + 1e-9)
+
+
+@law(
+    machines(most_tiers=3).flatmap(featured),
+    gemms(sizes=st.integers(1, 300)),
+    st.sampled_from((0.02, 0.5)),
+    st.sampled_from(("analytic", "timeline")),
+    quick=15,
+    many=300,
+)
+def test_a_gate_saves_no_time_and_a_skip_costs_its_look_ups_at_most(machine, trace, density, engine):
+    """Under one mapping, machine by machine: nothing, all of its features as gates, as they are. DRAM's vectors are
+    runs of their own, so they are left out."""
+    trace.ops["input_density"] = density
+    levels = {f"memory.{name}.features": level.features for name, level in machine.memory.items()}
+    rest = {"dram.features": "", "sparsity.position_skipping": False, "sparsity.gating": "none"}
+    base = machine.override(rest | ({"sparsity.block_skipping": False} if machine.array.kind == "systolic" else {}))
+    gates = base.override({path: text.replace("skip", "gate") for path, text in levels.items()})
+    nothing = base.override(dict.fromkeys(levels, ""))
+    try:
+        detail = analytic.run_detailed(Designs.from_machines([base]), trace, "latency")
+        fixed = as_fixed(detail.mappings[0], len(machine.tiers))
+        plain, gated, found = (row(simulate(m, trace, engine, mapping=fixed)) for m in (nothing, gates, base))
+    except InputError:
+        assume(False)
+    assert gated["cycles"] >= plain["cycles"] * (1 - 1e-9)
+    assert found["cycles"] <= gated["cycles"] * (1 + 1e-9)
+    slowest = min(level.bandwidth_gb_per_s for level in machine.memory.values()) / machine.clock_ghz / 2
+    assert gated["cycles"] <= plain["cycles"] + 2 * gated["intersections"] / 8 / slowest + 1e-6
 
 
 def test_features_stay_with_a_saved_trace(tmp_path):

@@ -40,6 +40,16 @@ def test_cycles_are_the_granules_that_meet(shape, density, engine):
     assert report.cycles >= wanted - 1
 
 
+@pytest.mark.parametrize(
+    ("shape", "split", "wanted"), [((4, 64, 64), "m", 256), ((1, 64, 32), "n", 64), ((32, 64, 8), "n", 256)]
+)
+def test_arrays_share_whole_tiles(shape, split, wanted):
+    """Four arrays: a part of a tile has as many granules as one."""
+    m, k, n = shape
+    machine = TENSOR_CORE.override({"array.count": 4, "array.split": split})
+    assert array_cycles(simulate(machine, gemm(m=m, k=k, n=n))) == wanted
+
+
 def test_dense_inputs_and_a_mask_are_walked_exactly():
     mask = RNG.random((96, 128)) < 0.2
     report = simulate(TENSOR_CORE, gemm(m=64, k=128, n=96, sparsity=mask))

@@ -143,7 +143,7 @@ def featured(draw: Any, machine: Accelerator) -> Accelerator:
         st.sampled_from(("", "skip weights <- inputs by vector", "skip weights <-> inputs", "skip inputs <- weights"))
     )
     fields["sparsity.gating"] = draw(st.sampled_from(("none", "weights", "inputs", "both")))
-    if machine.array.kind == "systolic" and not machine.sparsity.n_of_m:
+    if machine.array.kind == "systolic" and not machine.sparsity.n_of_m and machine.array.arithmetic != "composable":
         fields["sparsity.block_skipping"] = draw(st.booleans())
     return machine.override(fields)
 
