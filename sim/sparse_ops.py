@@ -228,7 +228,8 @@ def _skip_blocks(
         out[i, S_FOLDS] = share
         out[i, S_WEIGHT_FOLDS] = 1.0 if compressed[i] else share
         labels[i] = how
-    bits = np.where(out[:, S_FOLDS] < 1.0, np.ceil(n / outputs) * np.ceil(k / inputs) / 8.0, 0.0)
+    is_weight = (trace.ops["weight_source"] == "weights").to_numpy() & (trace.ops["kind"] == "gemm").to_numpy()
+    bits = np.where(is_weight, np.ceil(n / outputs) * np.ceil(k / inputs) / 8.0, 0.0)
     for column in (S_STORED_BYTES, S_ROOM_BYTES, S_ARRAY_BYTES):
         out[:, column] += bits
 

@@ -287,7 +287,8 @@ def test_an_array_passes_over_empty_blocks_of_weights(dataflow, engine):
 def test_a_mask_without_empty_blocks_gains_nothing_from_skipping_them():
     trace = gemm(m=64, k=256, n=256, sparsity=RNG.random((256, 256)) < 0.5)
     plain, found = (run("dense_ws", trace, **{"sparsity.block_skipping": on}) for on in (False, True))
-    assert row(found)["cycles"] == row(plain)["cycles"]
+    assert row(found)["dram_read_bytes"] == row(plain)["dram_read_bytes"] + 8 * 8 / 8  # a bit a block
+    assert row(plain)["cycles"] <= row(found)["cycles"] <= 1.01 * row(plain)["cycles"]
 
 
 @pytest.mark.parametrize(("name", "dataflow"), [("dense_ws", "ws"), ("dense_ws", "os"), ("sparse_lanes", "ws")])
