@@ -34,7 +34,7 @@ from sim.cost.area import (
 )
 from sim.cost.decoder import array_decoders
 from sim.cost.estimate import from_area, quiet_from_area
-from sim.cost.intersection import lookup_pj
+from sim.cost.intersection import lookup_pj, position_pj, vector_pj_per_bit
 from sim.cost.outer_product import is_outer, pop_um2, products_um2
 from sim.cost.technology import Floats, component, constant, leakage_mw_per_mm2, node
 from sim.cost.transport import networked
@@ -84,7 +84,8 @@ def prices(designs: Designs) -> dict[str, Floats]:
         there = designs[f"{level}.capacity_kib"] > 0
         read, write, _ = macro_numbers(designs)[level]
         port = second_port(designs, level)
-        found[f"level{slot}_read_bytes"] = np.where(there, 8 * read / width * port, 0.0)
+        crossed = 8 * vector_pj_per_bit(designs, level, designs[f"{level}.banks"], width)
+        found[f"level{slot}_read_bytes"] = np.where(there, 8 * read / width * port + crossed, 0.0)
         found[f"level{slot}_write_bytes"] = np.where(there, 8 * write / width * port, 0.0)
     hop = designs["network.hop_mm"] * designs["network.energy_pj_per_bit_mm"] + register_pj(designs, np.array(2.0))
     found["network_bytes"] = np.where(networked(designs), 8 * designs["network.hops"] * hop, 0.0)
@@ -179,10 +180,11 @@ def _estimate_quiet(designs: Designs, cell_um2: Floats) -> Floats:
 
 @once
 def select_pj(designs: Designs) -> Floats:
-    """Picking a MAC's activation: from the window of an output lane, or from the group of an n:m PE."""
+    """Picking a MAC's activation: from the window of an output lane, from the group of an n:m PE, or from the positions
+    that are left."""
     group = units.multiplexer(designs["sparsity.m"], designs["array.activation_bits"])
     lanes = np.where(is_output(designs), select_um2(designs), 0.0)
-    return _estimate_quiet(designs, np.where(is_lanes(designs), lanes, group))
+    return _estimate_quiet(designs, np.where(is_lanes(designs), lanes, group)) + position_pj(designs)
 
 
 def front_end_pj(designs: Designs) -> Floats:

@@ -49,5 +49,25 @@ def lookup_pj(designs: Designs) -> Floats:
     return quiet_from_area(unit, node(designs["technology.node_nm"])) / FLAGS
 
 
+def vector_pj_per_bit(designs: Designs, level: str, ports: Floats, word_bits: Floats) -> Floats:
+    """What a bit read from a level pays for its way through the crossbar of vectors; 0 where there is none."""
+    found = np.zeros(len(designs))
+    for operand in OPERAND_BITS:
+        feature = designs[f"{level}.avoids_{operand}"].astype(np.int64)
+        vectors = ((feature & 3) == _SKIP) & (feature >> VECTOR_SHIFT > 0)
+        word = quiet_from_area(units.crossbar(ports, word_bits), node(designs["technology.node_nm"])) / np.maximum(
+            ports, 1
+        )
+        found = np.maximum(found, vectors * word / np.maximum(word_bits, 1))
+    return found
+
+
+def position_pj(designs: Designs) -> Floats:
+    """What a MAC pays for the crossbar of positions: a row's operands cross it once for all columns."""
+    crossing = units.crossbar(designs["array.rows"], designs["array.weight_bits"]) / designs["array.rows"]
+    pj = quiet_from_area(crossing, node(designs["technology.node_nm"]))
+    return designs["sparsity.position_skipping"] * pj / designs["array.cols"]
+
+
 def _next_um2() -> Floats:
     return units.encoder(FLAGS) + units.adder(constant("address_bits"))

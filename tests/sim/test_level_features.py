@@ -12,6 +12,7 @@ from accel_models import accelerator
 from dse.sweep import sweep
 from sim import analytic
 from sim.cost import area
+from sim.cost.energy import prices
 from sim.designs import OBJECTIVES, Designs
 from sim.errors import InputError
 from sim.simulate import simulate
@@ -377,6 +378,16 @@ def test_pruned_is_exhaustive_where_the_last_tile_is_empty():
         trace = gemm(m=256, k=256, n=n, sparsity=mask)
         pruned, full = (analytic.run(designs, trace, effort=e) for e in ("full", "exhaustive"))
         assert (pruned.columns == full.columns).all()
+
+
+def test_crossbars_cost_energy_where_vectors_and_positions_are_skipped():
+    texts = ("", "skip weights <- inputs", "skip weights <- inputs by vector")
+    made = [accelerator("dense_ws").override({"memory.shared.features": text}) for text in texts]
+    made.append(made[0].override({"sparsity.position_skipping": True}))
+    price = prices(Designs.from_machines(made))
+    read, mac = price["level0_read_bytes"], price["macs"]
+    assert read[0] == read[1] == read[3] < read[2] < 2 * read[0]
+    assert mac[0] == mac[1] == mac[2] < mac[3]
 
 
 # laws
