@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
-from laws.check import law
+from laws.check import law, search_is_exact
 from laws.strategies import featured, gemms, machines
 from test_laws_slow import as_fixed
 
@@ -233,9 +233,8 @@ def test_shares_are_those_of_the_printed_nest(feature, shape):
     avoided = row(report)[f"{buffer}_{'gated' if kind == 'gate' else 'skipped'}_bytes"]
     detail = analytic.run_detailed(Designs.from_machines([skipping]), trace, "latency")
     passed = row(simulate(machine, trace, mapping=as_fixed(detail.mappings[0], len(machine.tiers))))
-    assert avoided / (passed[f"{buffer}_read_bytes"] + passed[f"{buffer}_write_bytes"]) == pytest.approx(
-        share, rel=0.05
-    )
+    moved = passed[f"{buffer}_read_bytes"] + passed[f"{buffer}_write_bytes"]
+    assert avoided / moved == pytest.approx(share, rel=1e-6)
     assert bits < 0.01 * avoided or share == 0
 
 
@@ -403,9 +402,7 @@ def test_crossbars_cost_energy_where_vectors_and_positions_are_skipped():
 )
 def test_pruned_is_exhaustive(machine, trace, objective, density):
     trace.ops["input_density"] = density
-    designs = Designs.from_machines([machine])
-    pruned, full = (analytic.run(designs, trace, objective=objective, effort=e) for e in ("full", "exhaustive"))
-    assert np.array_equal(pruned.columns, full.columns, equal_nan=True)
+    search_is_exact(machine, trace, objective)
 
 
 @law(

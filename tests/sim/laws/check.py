@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from laws.energy import totals
+from sim import analytic
+from sim.designs import Designs
 from sim.errors import InputError
 from sim.report import Report
 from sim.simulate import simulate
@@ -38,6 +41,13 @@ def law(*drawn: Any, quick: int = 6, many: int = 150) -> Callable[[Callable[...,
         return run
 
     return wrap
+
+
+def search_is_exact(machine: Accelerator, trace: Trace, objective: str) -> None:
+    """The pruned search finds what evaluating every candidate finds, to the last digit of every count."""
+    designs = Designs.from_machines([machine])
+    pruned, full = (analytic.run(designs, trace, objective=objective, effort=e) for e in ("full", "exhaustive"))
+    assert np.array_equal(pruned.columns, full.columns, equal_nan=True)
 
 
 def report(machine: Accelerator, trace: Trace, engine: str = "analytic", **more: Any) -> Report:
