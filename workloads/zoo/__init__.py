@@ -14,8 +14,9 @@ from sim.errors import InputError, nearest
 from workloads import parameters as count
 from workloads.architecture import Architecture
 from workloads.checkpoint import ModelConfig
+from workloads.checkpoint.json_file import read_json
 from workloads.zoo.families import architecture_of
-from workloads.zoo.fields import Fields, read
+from workloads.zoo.fields import Fields
 
 _FOLDER = Path(__file__).parent
 _FAMILIES = ("llama", "mistral")  # the same decoder; Mistral's sliding window is refused below
@@ -57,7 +58,7 @@ def architecture(model: str | Path | ModelConfig | Architecture) -> Architecture
 
 def raw(name: str) -> dict[str, Any]:
     """The JSON of a model of the zoo, ``source`` and ``published_parameters`` included."""
-    return read(_FOLDER / f"{name}.json")
+    return read_json(_FOLDER / f"{name}.json")
 
 
 def parameters(model: str | Path | ModelConfig | Architecture) -> int:
@@ -101,7 +102,7 @@ def _fields(model: str | Path) -> tuple[Fields, str]:
             f"model '{model}' is unknown, {nearest(str(model), names())} (or give a path to a config.json)"
         )
     name = path.parent.name if path.stem == "config" and path.parent.name else path.stem
-    return Fields(read(path), str(path)), name
+    return Fields(read_json(path), str(path)), name
 
 
 def _llama_like(f: Fields, name: str) -> ModelConfig:

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sim.errors import InputError, nearest
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; :class:`InputError` when it cannot be read or is none."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"model config {path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"model config {path}: not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InputError(f"model config {path}: must be a JSON object, got {type(fields).__name__}")
-    return fields
 
 
 @dataclass(frozen=True)
