@@ -3,12 +3,12 @@
     python -m workloads.activations            # prints the table by tensor
     python -m workloads.activations --write    # refreshes data/smollm2_135m/activations.csv (about a minute)
 
-A value is dropped below a threshold of its tensor, the quantile of |x| over calibration tokens (TEAL, Liu et al. 2024;
-DynaTran, Tuli and Jha 2023); densities are then counted on other tokens. A weight column is needed if any token of the
-batch needs it, so what a batch saves is the *union* over its tokens: over neighbours of one text (prefill, speculative
-decoding) or over texts (batched decoding). SwiGLU models have no exact zeros; these are an approximation that costs
-accuracy, of which ``energy_lost`` (share of the sum of squares) is only a proxy. :func:`with_activation_zeros` puts
-them into a trace.
+A value is dropped below a threshold of its tensor, the quantile of |x| over calibration tokens (TEAL, Liu et al. 2024);
+densities are then counted on other tokens of the dense model. A weight column is needed if any token of the batch needs
+it, so what a batch saves is the *union* over its tokens: over neighbours of one text (prefill, speculative decoding) or
+over texts (batched decoding). SwiGLU models have no exact zeros; these are an approximation that costs accuracy, of
+which ``energy_lost`` (share of the sum of squares) is only a proxy; :mod:`workloads.activation_sparsity` measures
+it, and other methods. :func:`with_activation_zeros` puts them into a trace.
 """
 
 from __future__ import annotations
@@ -24,19 +24,34 @@ from numpy.typing import NDArray
 
 from sim.errors import InputError, nearest
 from sim.trace import Trace
+from workloads.activation_sparsity import table as sparse
+from workloads.activation_sparsity.facts import EVERY
+from workloads.activation_sparsity.unions import NEIGHBOURS, TEXTS, union_density
 from workloads.calibration import BUNDLE, bundled_windows
 from workloads.checkpoint import INPUTS, MATRIX_INPUT, Checkpoint, open_checkpoint
+from workloads.llm import llm
 from workloads.transformer import token_nll
 
 FILE = BUNDLE / "activations.csv"
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
-NEIGHBOURS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
-TEXTS = (2, 4, 8)
 MODEL = "smollm2_135m"
 """Whose activations the bundled table holds: the dense model's."""
 UNIONS = ("tokens", "texts", "none")
+DEFAULT_METHOD = "teal"
+NOT_MEASURED = "not measured with activation zeros"
 _PREFIX = "threshold_"
-_SAMPLE = 61  # every so manieth value goes into a quantile; no divisor of a width, so that all features do
+_WORK = [
+    "matrix_type",
+    "layer",
+    "batch",
+    "m",
+    "n",
+    "k",
+    "nonzeros",
+    "weight_bits",
+    "activation_bits",
+    "weight_scale_bytes",
+]
 
 
 def sizes(checkpoint: Checkpoint, windows: NDArray[np.integer]) -> dict[tuple[int, str], NDArray[np.float32]]:
@@ -53,17 +68,7 @@ def sizes(checkpoint: Checkpoint, windows: NDArray[np.integer]) -> dict[tuple[in
 
 def thresholds(size: NDArray[np.float32], sparsities: tuple[float, ...] = SPARSITIES) -> NDArray[np.float64]:
     """[sparsities] quantiles of a tensor's |x|."""
-    return np.quantile(size.reshape(-1)[::_SAMPLE], sparsities)
-
-
-def union_density(kept: NDArray[np.bool_], tokens: int, across: bool = False) -> float:
-    """Share of features that any of ``tokens`` tokens keeps, in the mean over groups. ``kept`` [texts, length,
-    features]: groups are neighbours in a text, or (``across``) the same place of several texts; a short last group is
-    left out."""
-    rows = kept.swapaxes(0, 1) if across else kept
-    whole = rows.shape[1] // tokens * tokens
-    groups = rows[:, :whole].reshape(rows.shape[0], -1, tokens, rows.shape[2])
-    return float(groups.any(axis=2).mean())
+    return np.quantile(size.reshape(-1)[::EVERY], sparsities)
 
 
 def masks(
@@ -120,9 +125,14 @@ def by_tensor(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_activation_zeros(
-    trace: Trace, level: float | str, *, union: str | None = None, table: pd.DataFrame | None = None
+    trace: Trace,
+    level: float | str,
+    *,
+    method: str = DEFAULT_METHOD,
+    union: str | None = None,
+    table: pd.DataFrame | None = None,
 ) -> Trace:
-    """``trace`` with the zeros of its decoder layers' inputs where a threshold drops a share of them.
+    """``trace`` with the zeros of its decoder layers' inputs where a method drops a share of them.
 
     ``input_density`` becomes the share of inputs that stay, token by token (what a PE can gate); ``input_union`` the
     share of features that any of the op's M rows keeps (what must be fetched or walked). Attention scores, attention
@@ -131,17 +141,20 @@ def with_activation_zeros(
 
     Args:
         level: share of inputs dropped (0.5), or its name ("threshold_50").
+        method: "teal" (the thresholds of this module's table) or another that is measured
+            (:mod:`workloads.activation_sparsity`), whose densities are those of the pass its perplexity is from.
         union: how the M rows of an op come together: "tokens" of one text, or one of each of several "texts"; default:
             what the trace's phase and batch say. "none" leaves the union unknown.
         table: :func:`measure` of the trace's model; default: the bundled one, for traces of SmolLM2-135M.
 
     Returns:
         A new trace; ``meta["activation_zeros"]`` says what was dropped. A perplexity in ``meta`` goes: it was measured
-        with every input.
+        with every input. Where exactly this method and level was measured (dense weights, all layers, W8A8KV8), that
+        perplexity takes its place, and ``meta["quality"]`` is "measured".
 
     Raises:
-        InputError: an unknown union, a share or a number of rows outside of what is measured, a trace of another model
-            than the table's, one whose phase does not tell the union, one without decoder layers.
+        InputError: an unknown union or method, a share or a number of rows outside of what is measured, a trace of
+            another model than the table's, one whose phase does not tell the union, one without decoder layers.
     """
     share, how = _share(level), _union(trace, union)
     if table is None and trace.meta.get("model") != MODEL:
@@ -149,23 +162,55 @@ def with_activation_zeros(
             f"trace {trace.name}: activations are measured for {MODEL}, not for '{trace.meta.get('model', '')}': "
             "give the table of its own measurement"
         )
-    rows = measured() if table is None else table
+    if table is not None and method != DEFAULT_METHOD:
+        raise InputError(f"a table given is of thresholds: method must be '{DEFAULT_METHOD}', got '{method}'")
+    if table is None:
+        table, of = measured() if method == DEFAULT_METHOD else sparse.densities(method), MODEL
+    else:
+        of = "a table given"
     tensors = trace.ops["matrix_type"].map(MATRIX_INPUT)
     wanted = tensors.notna() & (trace.ops["kind"] == "gemm") & (trace.ops["layer"] >= 0)
     if not wanted.any():
         raise InputError(f"trace {trace.name}: no matrix of a decoder layer, whose inputs could be dropped")
-    known = dict(iter(rows.groupby(["layer", "tensor"])))
+    known = dict(iter(table.groupby(["layer", "tensor"])))
     density, joint = (trace.ops[name].astype(np.float64) for name in ("input_density", "input_union"))
     for at in trace.ops.index[wanted]:
         layer, tensor, tokens = int(trace.ops.at[at, "layer"]), str(tensors[at]), int(trace.ops.at[at, "m"])
-        if (layer, tensor) not in known:
+        own = layer, str(trace.ops.at[at, "matrix_type"])
+        rows = known.get(own if own in known else (layer, tensor))
+        if rows is None:
             raise InputError(f"trace {trace.name}: {tensor} of layer {layer} is not in the table of activations")
-        density[at] = _density(known[layer, tensor], share, 1, "tokens")
-        joint[at] = _density(known[layer, tensor], share, tokens, how) if how != "none" else 0.0
-    about = {"dropped": share, "union": how, "of": MODEL if table is None else "a table given"}
+        density[at] = _density(rows, share, 1, "tokens")
+        joint[at] = _density(rows, share, tokens, how) if how != "none" else 0.0
     meta = {key: value for key, value in trace.meta.items() if not key.startswith("perplexity")}
-    meta |= {"activation_zeros": about, "quality": "not measured with activation zeros"}
+    meta["activation_zeros"] = {"method": method, "dropped": share, "union": how, "of": of}
+    meta |= _quality(trace, method, share) if of == MODEL else {"quality": NOT_MEASURED}
     return replace(trace, ops=trace.ops.assign(input_density=density, input_union=joint), meta=meta)
+
+
+def _quality(trace: Trace, method: str, share: float) -> dict[str, object]:
+    """What is known of perplexity with these zeros: a row of exactly this method and share, on dense weights."""
+    row = sparse.measured(method, share)
+    if row is None or trace.meta.get("numerics") != row["arithmetic"] or not _dense(trace):
+        return {"quality": NOT_MEASURED}
+    return {
+        "perplexity": float(row["ppl"]),
+        "perplexity_interval": [float(row["ppl_low"]), float(row["ppl_high"])],
+        "arithmetic": str(row["arithmetic"]),
+        "model_sha256": str(row["model_sha256"]),
+        "windows_sha256": str(row["windows_sha256"]),
+        "quality": "measured",
+    }
+
+
+def _dense(trace: Trace) -> bool:
+    """Whether the trace is the whole model as it is: no weight, channel, layer or cached position is gone."""
+    about = trace.meta
+    if about.get("phase") not in ("prefill", "decode"):
+        return False
+    length = {"tokens": about["tokens"]} if about["phase"] == "prefill" else {"context": about["context"]}
+    whole = llm(MODEL, phase=about["phase"], batch=about["batch"], **length).ops
+    return len(whole) == len(trace.ops) and bool((whole[_WORK] == trace.ops[_WORK]).all(axis=None))
 
 
 def _share(level: float | str) -> float:

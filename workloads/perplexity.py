@@ -13,16 +13,16 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from sim.errors import InputError, nearest
+from workloads.arithmetic import Arithmetics, label, per_layer
 from workloads.calibration import BUNDLE, bundled_windows, windows_sha256
 from workloads.checkpoint import Checkpoint
 from workloads.quantise import quantise_rows
 from workloads.recipe import Recipe
-from workloads.transformer import ARITHMETICS, Weights, token_nll
+from workloads.transformer import Edit, Weights, token_nll
 from workloads.variants import VariantStore, default_store
 
 DOMAINS = ("wikipedia", "speeches")
@@ -123,21 +123,31 @@ class Meter:
     def __init__(self, checkpoint: Checkpoint, windows: np.ndarray, seed: int = 0, domain: str = "") -> None:
         self.checkpoint, self.windows, self.seed, self.domain = checkpoint, windows, seed, domain
         self.windows_sha256 = windows_sha256(windows)
+        self._heads: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    @cached_property
-    def _head(self) -> tuple[np.ndarray, np.ndarray]:
-        return quantise_rows(self.checkpoint.head)
+    def _head(self, bits: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+        if bits and bits not in self._heads:
+            self._heads[bits] = quantise_rows(self.checkpoint.head, bits)
+        return self._heads[bits] if bits else None
 
     def measure(
-        self, name: str, weights: Weights, sparsity: float, arithmetic: str = "w8a8kv8", calibration_sha256: str = ""
+        self,
+        name: str,
+        weights: Weights,
+        sparsity: float,
+        arithmetic: Arithmetics = "w8a8kv8",
+        calibration_sha256: str = "",
+        edit: Edit | None = None,
     ) -> Measurement:
-        """Measure any (layer, matrix type) -> weight function under the label ``name``."""
-        head = self._head if arithmetic == "w8a8kv8" else None
+        """Measure any (layer, matrix type) -> weight function under the label ``name``; ``arithmetic`` and ``edit``
+        as ``token_nll`` takes them."""
+        arithmetics = per_layer(arithmetic, self.checkpoint.config.layers)
+        head = self._head(arithmetics[-1].head_bits)
         started = time.process_time()
-        nll = token_nll(self.checkpoint, self.windows, weights, arithmetic, head=head)
+        nll = token_nll(self.checkpoint, self.windows, weights, arithmetics, head=head, edit=edit)
         return Measurement(
             recipe=name,
-            arithmetic=arithmetic,
+            arithmetic=label(arithmetics),
             nll=float(nll.mean()),
             window_nll=tuple(float(x) for x in nll.mean(axis=1)),
             tokens=int(nll.size),
@@ -150,7 +160,7 @@ class Meter:
             domain=self.domain,
         )
 
-    def recipe(self, recipe: Recipe, store: VariantStore, arithmetic: str = "w8a8kv8") -> Measurement:
+    def recipe(self, recipe: Recipe, store: VariantStore, arithmetic: Arithmetics = "w8a8kv8") -> Measurement:
         """Measure a recipe of stored variants."""
         for variant in set(recipe.variants):
             store.ensure(variant)
@@ -159,14 +169,18 @@ class Meter:
 
 
 def measure(
-    checkpoint: Checkpoint, recipe: Recipe, windows: np.ndarray, store: VariantStore, arithmetic: str = "w8a8kv8"
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    windows: np.ndarray,
+    store: VariantStore,
+    arithmetic: Arithmetics = "w8a8kv8",
 ) -> Measurement:
     """Perplexity of ``recipe`` on ``windows`` [n, length], with the masks and weights of ``store``."""
     return Meter(checkpoint, windows).recipe(recipe, store, arithmetic)
 
 
 def measure_domains(
-    recipe: Recipe, store: VariantStore, arithmetic: str = "w8a8kv8", seed: int = 0
+    recipe: Recipe, store: VariantStore, arithmetic: Arithmetics = "w8a8kv8", seed: int = 0
 ) -> dict[str, tuple[Measurement, Measurement]]:
     """(dense, ``recipe``) measured on each of ``DOMAINS``."""
     found = {}
@@ -183,7 +197,9 @@ def main(arguments: Sequence[str] | None = None, store: Callable[[], VariantStor
     """Measure the dense model and a recipe on both domains and print them with their intervals."""
     parser = argparse.ArgumentParser(prog="python -m workloads.perplexity", description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="wanda_50", help="like wanda_50 or attn_q=wanda_50,ffn=ffn_channels_10")
-    parser.add_argument("--arithmetic", choices=ARITHMETICS, default="w8a8kv8")
+    parser.add_argument(
+        "--arithmetic", default="w8a8kv8", help="float, w8a8kv8, wxa8kv4, ... or one a layer: w8a8kv8*10,w8a4kv4*20"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     given = parser.parse_args(arguments)
     try:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import sparchitect as sp
 from sim.errors import InputError
+from workloads.activation_sparsity.table import densities
+from workloads.activation_sparsity.table import measured as measured_perplexity
 from workloads.activations import (
     NEIGHBOURS,
     SPARSITIES,
@@ -151,7 +153,41 @@ def test_a_perplexity_measured_with_all_inputs_does_not_stay():
     assert "perplexity" in trace.meta
     found = sp.with_activation_zeros(trace, 0.5)
     assert "perplexity" not in found.meta and found.meta["quality"].startswith("not measured")
-    assert found.meta["activation_zeros"] == {"dropped": 0.5, "union": "tokens", "of": "smollm2_135m"}
+    about = {"method": "teal", "dropped": 0.5, "union": "tokens", "of": "smollm2_135m"}
+    assert found.meta["activation_zeros"] == about
+
+
+@pytest.mark.parametrize("method", ["teal", "wina"])
+def test_the_perplexity_of_exactly_this_method_and_level(method):
+    """By hand: the row of the table."""
+    found = with_activation_zeros(sp.llm("smollm2_135m", phase="decode", context=64), 0.5, method=method).meta
+    row = measured_perplexity(method, 0.5)
+    assert found["quality"] == "measured" and found["perplexity"] == row["ppl"] > 12.187
+    assert found["perplexity_interval"] == [row["ppl_low"], row["ppl_high"]]
+    assert (found["arithmetic"], found["windows_sha256"]) == ("w8a8kv8", row["windows_sha256"])
+
+
+@pytest.mark.parametrize(
+    ("run", "level"),
+    [({}, 0.45), ({"weight_bits": 4}, 0.5), ({"kv_kept": 0.5}, 0.5), ({"layers": 2}, 0.5), ({"ends": False}, 0.5)],
+    ids=str,
+)
+def test_anything_else_has_no_measured_perplexity(run, level):
+    trace = sp.llm("smollm2_135m", phase="decode", context=64, **run)
+    found = with_activation_zeros(trace, level)
+    assert "perplexity" not in found.meta and found.meta["quality"].startswith("not measured")
+
+
+def test_a_method_brings_its_own_densities():
+    """WINA's of every matrix, as counted in the pass whose perplexity is told; by hand, one number of the file."""
+    found = with_activation_zeros(decode(4), 0.5, method="wina")
+    rows = densities("wina").query("sparsity == 0.5").set_index(["layer", "tensor"])
+    for (layer, matrix_type), union in matrices(found).items():
+        assert union == pytest.approx(rows.loc[(layer, matrix_type), "texts_4"], rel=1e-12)
+    assert found.meta["activation_zeros"]["method"] == "wina"
+    alone = matrices(found, "input_density")
+    assert alone.to_numpy() == pytest.approx(0.5, abs=1e-3)
+    assert alone[0, "attn_q"] <= matrices(found)[0, "attn_q"] != matrices(found)[0, "attn_v"]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,56 @@ def test_the_command_prints_both_domains(store, capsys):
     assert "wanda_55" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arithmetic", "name"),
+    [
+        ("float", "float"),
+        ("wxa8kv4", "wxa8kv4"),
+        (("w8a8kv8", "w4a4kv4"), "w8a8kv8,w4a4kv4*2"),
+        ("w4a8kv8*2", "w4a8kv8"),
+    ],
+)
+def test_any_arithmetic_is_measured_and_named(store, arithmetic, name):
+    """The head that a meter keeps is rounded to the arithmetic at hand, whatever came before."""
+    meter = Meter(store.checkpoint, perplexity.domain_windows("speeches"))
+    meter.measure("dense", store.checkpoint.matrix, 0.0)
+    for _ in range(2):
+        found = meter.measure("dense", store.checkpoint.matrix, 0.0, arithmetic)
+        assert found.arithmetic == name
+        expected = token_nll(store.checkpoint, meter.windows, arithmetic=arithmetic).mean()
+        assert found.nll == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_narrower_cache_is_further_from_float(store):
+    """KV4 moves the tiny model further than KV8 does, and again the same; which way, random weights cannot say."""
+    windows = perplexity.domain_windows("wikipedia")
+    exact = token_nll(store.checkpoint, windows, arithmetic="w8a8kvf")
+    moved = [
+        [np.abs(token_nll(store.checkpoint, windows, arithmetic=a) - exact).mean() for a in ("w8a8kv8", "w8a8kv4")]
+        for _ in range(2)
+    ]
+    assert moved[0] == moved[1] and moved[0][1] > 4 * moved[0][0] > 0
+
+
+def test_an_edit_is_measured(store):
+    meter = Meter(store.checkpoint, perplexity.domain_windows("wikipedia"))
+    edit = lambda layer, name, x: x * np.float32(name != "ffn_in")  # noqa: E731
+    found = meter.measure("no ffn", store.checkpoint.matrix, 0.0, "float", edit=edit)
+    assert found.nll == pytest.approx(token_nll(store.checkpoint, meter.windows, edit=edit).mean())
+    assert abs(found.nll - meter.measure("dense", store.checkpoint.matrix, 0.0, "float").nll) > 1e-3
+
+
+@pytest.mark.slow
+def test_kv4_costs_more_than_kv8():
+    """Two windows of real text."""
+    checkpoint = default_store().checkpoint
+    meter = Meter(checkpoint, domain_windows("wikipedia")[:2])
+    exact, eight, four = (
+        meter.measure("dense", checkpoint.matrix, 0.0, a).nll for a in ("w8a8kvf", "w8a8kv8", "w8a8kv4")
+    )
+    assert abs(eight - exact) < 0.01 < four - eight
+
+
 @pytest.mark.slow
 def test_real_speeches():
     """The bundled windows come from the text, and the second domain is harder for the model than the first."""

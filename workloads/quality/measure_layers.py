@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workloads.arithmetic import FLOAT
 from workloads.calibration import bundled_windows, windows_sha256
 from workloads.checkpoint import MATRIX_TYPES, Checkpoint
 from workloads.fetch import cache_dir
@@ -110,14 +111,14 @@ class LayerProbe:
             layer,
             hidden,
             lambda i, t: weight if t == matrix_type else self.checkpoint.matrix(i, t),
-            False,
+            FLOAT,
             self._tables,
             None,
         )
         return self._finish(hidden, layer + 1) - self.dense_nll
 
     def _step(self, hidden: np.ndarray, layer: int) -> None:
-        layer_forward(self.checkpoint, layer, hidden, self.checkpoint.matrix, False, self._tables, None)
+        layer_forward(self.checkpoint, layer, hidden, self.checkpoint.matrix, FLOAT, self._tables, None)
 
     def _finish(self, hidden: np.ndarray, layer: int) -> float:
         for i in range(layer, self.checkpoint.config.layers):
