@@ -2,11 +2,17 @@
 
     python benchmarks/checkpoint_memory.py                     # Llama-2-7B's shape, 32 layers: 13.5 GB in shards
     python benchmarks/checkpoint_memory.py --layers 4 --kind BF16
+    python benchmarks/checkpoint_memory.py --prune wanda --tokens 512                # prune_model, masks kept
+    python benchmarks/checkpoint_memory.py --prune wanda --tokens 512 --evaluate 512 --layers 4
 
 A checkpoint of that shape is written to a temporary folder (and deleted): a shard for each layer, the same 8 M random
 weights over and over. With ``--dense 4`` all layers but every fourth are holes in the file, which read as zeros and
 take no disk (but pruning breaks many ties there). A process of its own then reads every matrix, prunes half of it by
 magnitude, profiles the mask and lets both go. About 12 seconds a layer on one core.
+
+``--prune METHOD``: the process calls ``prune_model`` instead, keeping the packed masks, calibrated on ``--tokens`` and
+measured on ``--evaluate`` random tokens (0: not measured). The perplexity of random weights says nothing; the memory
+and the time do.
 """
 
 from __future__ import annotations
@@ -115,6 +121,37 @@ def prune_and_profile(folder: Path) -> dict[str, float]:
     return {**seconds, "before": before, "peak": peak_bytes(), "weights": weights, "sparsity": 1 - nonzeros / weights}
 
 
+def prune_whole(folder: Path, method: str, pattern: str, tokens: int, evaluate: int) -> dict[str, float]:
+    """``prune_model`` of the whole checkpoint; CPU seconds and the peak resident memory of this process in bytes."""
+    from workloads.checkpoint import open_checkpoint
+    from workloads.prune import prune_model
+
+    before, began = peak_bytes(), time.process_time()
+    vocab, rng = open_checkpoint(folder).config.vocab, np.random.default_rng(0)
+    windows, evaluation = (rng.integers(0, vocab, (-(-count // 512), 512)) for count in (tokens, evaluate or 512))
+    pruned = prune_model(
+        folder,
+        method,
+        pattern,
+        evaluate=evaluate > 0,
+        keep="masks",
+        windows=windows,
+        evaluation=evaluation,
+        progress=lambda done, total, what: print(f"\r{what} {done}/{total}  ", end="", file=sys.stderr),
+    )
+    print(file=sys.stderr)
+    weights = sum(mask.shape[0] * mask.shape[1] for mask in pruned.masks.values())
+    kept = sum(mask.words.nbytes for mask in pruned.masks.values())
+    return {
+        "cpu": time.process_time() - began,
+        "before": before,
+        "peak": peak_bytes(),
+        "weights": weights,
+        "masks": kept,
+        "sparsity": pruned.realised_sparsity,
+    }
+
+
 def peak_bytes() -> int:
     """Largest resident set so far (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -128,19 +165,27 @@ def main() -> None:
     parser.add_argument("--kind", choices=("F16", "BF16"), default="F16")
     parser.add_argument("--dense", type=int, default=1, help="every how many layers are random, not zero")
     parser.add_argument("--folder", type=Path, help="where to put the temporary folder")
+    parser.add_argument("--prune", metavar="METHOD", help="prune the whole model by this method")
+    parser.add_argument("--pattern", default="0.5", help="of --prune")
+    parser.add_argument("--tokens", type=int, default=512, help="of calibration")
+    parser.add_argument("--evaluate", type=int, default=0, help="tokens to measure perplexity on")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
-        print(json.dumps(prune_and_profile(asked.measure)))
+        given = (asked.prune, asked.pattern, asked.tokens, asked.evaluate)
+        print(json.dumps(prune_whole(asked.measure, *given) if asked.prune else prune_and_profile(asked.measure)))
         return
     config = zoo.config(asked.model)
     if asked.layers:
         config = ModelConfig(**{**vars(config), "layers": asked.layers})
     with tempfile.TemporaryDirectory(prefix="sparchitect_", dir=asked.folder) as folder:
         stored = write_model(Path(folder), config, asked.kind, asked.dense)
-        command = [sys.executable, __file__, "--measure", folder]
+        command = [sys.executable, __file__, *sys.argv[1:], "--measure", folder]
         found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    steps = ", ".join(f"{name} {duration(found[name])}" for name in ("open", "read", "prune", "profile"))
+    if asked.prune:
+        steps = f"{duration(found['cpu'])} of CPU, {found['masks'] / 1e9:.2f} GB of it packed masks"
+    else:
+        steps = ", ".join(f"{name} {duration(found[name])}" for name in ("open", "read", "prune", "profile"))
     print(
         f"{asked.model}, {config.layers} layers, {asked.kind}: {stored / 1e9:.2f} GB of checkpoint, "
         f"{number(found['weights'] / 1e6)} M weights pruned to sparsity {found['sparsity']:.4f}\n"

@@ -12,10 +12,11 @@ from sim.trace import Op, Trace
 from workloads import zoo
 from workloads.architecture import Architecture
 from workloads.checkpoint import ModelConfig
+from workloads.factored import FactoredOf, factor, told_apart
 from workloads.parameters import active_parameters, parameters
 from workloads.phases import Pass, Plan, plan
 from workloads.routing import Routing, expected_hit, loads
-from workloads.shapes import Numerics, SparsityOf, decoder_layer_ops, embedding_ops, head_ops, whole
+from workloads.shapes import Numerics, decoder_layer_ops, embedding_ops, head_ops, whole
 
 
 def llm(
@@ -27,7 +28,7 @@ def llm(
     layers: int | None = None,
     *,
     ends: bool | None = None,
-    sparsity: SparsityOf | None = None,
+    sparsity: FactoredOf | None = None,
     ffn_width: Callable[[int], int | None] | None = None,
     weight_bits: int = 8,
     activation_bits: int = 8,
@@ -58,8 +59,9 @@ def llm(
         ends: whether embedding, final norm, head and argmax are there; default: yes for a whole model (``layers``
             left out), no otherwise. The head sees the last token of each sequence only, in verification all of them,
             in diffusion all that are generated.
-        sparsity: (layer, matrix type) -> ``Profile``, ``Sparsity`` or None; asked for the seven matrices of each layer
-            of a Llama-like model, in others for what ``workloads.shapes.decoder_layer_ops`` says.
+        sparsity: (layer, matrix type) -> ``Profile``, ``Sparsity``, ``workloads.factored.Factored`` or None; asked for
+            the seven matrices of each layer of a Llama-like model, in others for what
+            ``workloads.shapes.decoder_layer_ops`` says.
         ffn_width: layer -> FFN channels kept, None for the model's own; default: what the masks' shapes say.
         weight_bits, activation_bits, kv_bits, vector_bits, accumulator_bits: see ``workloads.steps.Numerics``.
         kv_kept: share of the cached positions that attention still fetches and sees (rounded up).
@@ -106,14 +108,16 @@ def _pass_ops(
     bits: Numerics,
     layers: int,
     ends: bool,
-    sparsity: SparsityOf | None,
+    sparsity: FactoredOf | None,
     ffn_width: Callable[[int], int | None] | None,
     routing: Routing,
 ) -> list[Op]:
     ops = embedding_ops(model, item.step, bits, item.label) if ends else []
+    zeros, factored = told_apart(sparsity) if sparsity else (None, {})
     for layer in range(layers):
         width = ffn_width(layer) if ffn_width else None
-        ops += decoder_layer_ops(model, layer, item.step, bits, width, sparsity, routing, item.label)
+        whole_ops = decoder_layer_ops(model, layer, item.step, bits, width, zeros, routing, item.label)
+        ops += factor(whole_ops, factored, bits)
     if ends and item.head:
         ops += head_ops(model, item.step, bits, item.label)
     if item.repeats == 1:

@@ -2,93 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sim.errors import InputError, nearest
-from workloads.calibration import (
-    Calibration,
-    Progress,
-    Walk,
-    block_influence,
-    bundled_windows,
-    calibrate,
-    windows_sha256,
-)
-from workloads.checkpoint import MATRIX_INPUT, MATRIX_TYPES, Checkpoint, ModelConfig, open_checkpoint
+from sim.sparsity.packing import pack
+from workloads.arithmetic import Arithmetics, per_layer
+from workloads.calibration import Progress, bundled_windows, windows_sha256
+from workloads.checkpoint import MATRIX_TYPES, Checkpoint, open_checkpoint
 from workloads.fetch import SMOLLM2
-from workloads.perplexity import Measurement, Meter
-from workloads.pruning import DenseModel, Latency, Method, ModelMethod, Pattern, Pruned, PruningMethod, parse_pattern
+from workloads.perplexity import Meter
+from workloads.prune_stream import Following, Job, refuse_if_too_large
+from workloads.pruned_model import Mask, PrunedModel, load_masks
+from workloads.pruning import Blocks, Latency, Method, ModelMethod, Pattern, Pruned, Unstructured, parse_pattern
 from workloads.pruning import method as method_by_name
-from workloads.pruning.allocation import ALLOCATIONS, allocate
-from workloads.pruning.model import Key, weights_left
+from workloads.pruning.allocation import ALLOCATIONS
+from workloads.pruning.base import NEEDS
+from workloads.pruning.model import Key
 from workloads.recipe import FFN_TYPES
+from workloads.transformer import Weights
+
+__all__ = ["GROUPS", "PrunedModel", "load_masks", "prune_model"]
 
 GROUPS = {"all": MATRIX_TYPES, "attn": MATRIX_TYPES[:4], "ffn": FFN_TYPES}
 WINDOW = 512
-
-
-@dataclass(frozen=True)
-class PrunedModel:
-    """A pruned checkpoint. ``masks[layer, type]``: bool out x in of the uncut matrix, for pruned matrices only; of the
-    sparse part where a matrix became factors. ``realised_sparsity``: zeros of the masks over all prunable weights.
-
-    ``weights`` holds the pruned matrices (float32; cut smaller where FFN channels went). ``details`` holds what each
-    method returned, with factors, orders and stored bits where there are some. ``perplexity`` and ``dense_perplexity``
-    are None unless they were asked for.
-    """
-
-    masks: dict[tuple[int, str], np.ndarray]
-    weights: dict[tuple[int, str], np.ndarray] = field(repr=False)
-    realised_sparsity: float
-    perplexity: Measurement | None
-    dense_perplexity: Measurement | None
-    provenance: dict[str, Any]
-    config: ModelConfig
-    details: dict[Key, Pruned] = field(default_factory=dict, repr=False)
-
-    def __repr__(self) -> str:
-        p = self.provenance
-        m = self.perplexity
-        quality = f", perplexity {m.ppl:.2f} ({m.arithmetic})" if m else ""
-        what = f"{p['model']}, {p['method']} {p['pattern']}"
-        return f"PrunedModel({what}, sparsity {self.realised_sparsity:.4f}{quality})"
-
-    def save(self, path: Path | str) -> Path:
-        """Write the masks (packed bits) and the provenance as one npz, complete or not at all."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        arrays = {f"{layer}/{t}": np.packbits(mask, axis=1) for (layer, t), mask in self.masks.items()}
-        columns = {f"{layer}/{t}": mask.shape[1] for (layer, t), mask in self.masks.items()}
-        about = json.dumps({**self.provenance, "in_features": columns})
-        try:
-            with open(partial, "wb") as stream:
-                np.savez_compressed(stream, provenance=about, **arrays)
-            os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(f"{path} cannot be written: {error.strerror}") from None
-        return path
-
-
-def load_masks(path: Path | str) -> tuple[dict[tuple[int, str], np.ndarray], dict[str, Any]]:
-    """Masks and provenance that ``PrunedModel.save`` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            provenance = json.loads(str(stored["provenance"]))
-            masks = {}
-            for name, columns in provenance.pop("in_features").items():
-                layer, _, matrix_type = name.partition("/")
-                masks[int(layer), matrix_type] = np.unpackbits(stored[name], axis=1, count=columns).view(bool)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a file of pruned masks ({type(error).__name__})") from None
-    return masks, provenance
+KEEP = ("all", "masks", "nothing")
+#: What an allocation looks at of every matrix's input; those not named: the Hessian.
+_ALLOCATION_NEEDS = {"uniform": "nothing", "owl": "diagonal"}
 
 
 def prune_model(
@@ -100,35 +43,52 @@ def prune_model(
     evaluate: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-    arithmetic: str = "w8a8kv8",
+    arithmetic: Arithmetics = "w8a8kv8",
     layers: Iterable[int] | None = None,
     sequential: bool | None = None,
     allocation: str = "uniform",
     latency: Latency | None = None,
+    keep: str = "all",
+    on_matrix: Callable[[Key, Pruned], None] | None = None,
+    windows: np.ndarray | None = None,
+    evaluation: np.ndarray | None = None,
 ) -> PrunedModel:
     """Prune a checkpoint and measure it when asked.
 
     ``model``: a model file or folder, or None for SmolLM2-135M. ``method``: one of ``pruning.methods()``. ``pattern``:
     see ``parse_pattern``. ``types``: all, attn, ffn or matrix types. ``seed`` chooses the calibration windows when
-    fewer are asked for than there are. ``progress(done, total, what)`` is called as work goes on.
+    fewer are asked for than there are. ``progress(done, total, what)`` is called as work goes on. ``arithmetic``: of
+    the measured perplexities.
 
     ``sequential``: calibrate each layer on the outputs of the layers already pruned; False: all on one pass of the
     dense model; None: as the method was published. ``allocation``: how a share is spread over matrices, one of
     ``allocation.ALLOCATIONS``. ``latency(out, in, pattern)``: the time of one matrix (pattern None: dense), for methods
     and allocations that ask; without it time is the number of weights left.
 
+    ``keep``: what of every matrix is in the result: "all", "masks" (packed bits) or "nothing". With the latter two the
+    model is pruned and measured layer by layer and never in memory at once, but for methods whose layers compete
+    (``ModelMethod.stage``). ``on_matrix((layer, type), pruned)`` is called once for every matrix as it is made.
+
+    ``windows``, ``evaluation``: token ids [n, length] to calibrate and to measure on, in place of the project's texts.
+
     Raises InputError for anything it cannot do, before it begins.
     """
+    if keep not in KEEP:
+        raise InputError(f"keep {keep!r} is unknown: {nearest(keep, KEEP)}")
     pruner = method_by_name(method)
     rule = pruner.read(parse_pattern(pattern))
     asked, together = _types(types), pruner.together(rule)
     if not set(together) <= set(asked):
         raise InputError(f"{method} '{rule}' prunes {', '.join(together)} together; types must include all of them")
     stepwise = pruner.sequential if sequential is None else sequential
-    _fits(pruner, stepwise, allocation)
+    _fits(pruner, rule, stepwise, allocation)
+    if windows is None:
+        _enough(calibration_tokens)
     checkpoint = open_checkpoint(model)
-    if evaluate and checkpoint.gap:
-        raise InputError(f"{checkpoint.path}: {checkpoint.gap}; it can be pruned but not measured")
+    if evaluate:
+        if checkpoint.gap:
+            raise InputError(f"{checkpoint.path}: {checkpoint.gap}; it can be pruned but not measured")
+        per_layer(arithmetic, checkpoint.config.layers)
     chosen = tuple(t for t in asked if t in checkpoint.matrix_types)
     if not chosen or not set(together) <= set(chosen):
         wanted = ", ".join(together or asked)
@@ -136,59 +96,80 @@ def prune_model(
     where = tuple(sorted(set(range(checkpoint.config.layers) if layers is None else layers)))
     if not where or where[0] < 0 or where[-1] >= checkpoint.config.layers:
         raise InputError(f"layers must be in 0..{checkpoint.config.layers - 1}, got {list(where)}")
-    calibration = windows = None
-    if pruner.needs_calibration or allocation != "uniform":
-        windows = _calibration_windows(checkpoint, calibration_tokens, seed)
-        if not stepwise or allocation != "uniform":
-            calibration = calibrate(checkpoint, windows, progress)
-    evaluation = _evaluation_windows(checkpoint) if evaluate else None
+    needs = max(pruner.needs, _ALLOCATION_NEEDS.get(allocation, "hessian"), key=NEEDS.index)
+    calibration = None
+    if needs != "nothing":
+        calibration = windows if windows is not None else _calibration_windows(checkpoint, calibration_tokens, seed)
+    if evaluate and evaluation is None:
+        evaluation = _evaluation_windows(checkpoint)
+    job = Job(checkpoint, pruner, rule, chosen, where, needs, calibration, stepwise, allocation, latency, progress)
+    refuse_if_too_large(job)
 
-    dense = _dense(checkpoint, calibration, windows, latency)
-    if isinstance(pruner, ModelMethod):
-        if progress is not None:
-            progress(0, 1, "pruning")
-        details = pruner.prune(dense, rule, chosen, where)
-    else:
-        rules = allocate(allocation, dense, [(layer, t) for layer in where for t in chosen], rule)
-        if stepwise:
-            details = _step_by_step(checkpoint, windows, pruner, rules, progress)
-        else:
-            details = _matrix_by_matrix(dense, pruner, rules, progress)
-    masks = {key: pruned.mask for key, pruned in details.items()}
-    weights = {key: pruned.weight for key, pruned in details.items()}
     c = checkpoint.config
-    total = c.layers * sum(int(np.prod(c.matrix_shape(t))) for t in checkpoint.matrix_types)
-    sparsity = sum(int(mask.size - np.count_nonzero(mask)) for mask in masks.values()) / total
-    calibrated = windows_sha256(windows) if windows is not None else ""
+    kept = _Kept(keep, on_matrix)
+    following = Following(job, kept.take)
+    if keep == "all" or not evaluate:
+        following.finish()
     measured_dense = measured = None
-    if evaluation is not None:
+    calibrated = windows_sha256(calibration) if calibration is not None else ""
+    if evaluate:
         meter = Meter(checkpoint, evaluation, seed)
-
-        def pick(layer: int, t: str) -> np.ndarray:
-            return weights[layer, t] if (layer, t) in weights else checkpoint.matrix(layer, t)
-
-        if progress is not None:
-            progress(0, 2, "measuring perplexity")
+        job.told(0, 2, "measuring perplexity")
         measured_dense = meter.measure("dense", checkpoint.matrix, 0.0, arithmetic)
-        if progress is not None:
-            progress(1, 2, "measuring perplexity")
-        measured = meter.measure(f"{method} {rule}", pick, sparsity, arithmetic, calibrated)
+        job.told(1, 2, "measuring perplexity")
+        weights = kept.weights_or(checkpoint.matrix) if keep == "all" else following
+        before = following.cpu_s
+        measured = meter.measure(f"{method} {rule}", weights, 0.0, arithmetic, calibrated)
+        measured = replace(measured, cpu_s=measured.cpu_s - (following.cpu_s - before))  # without the pruning
+        following.finish()
+    total = c.layers * sum(int(np.prod(c.matrix_shape(t))) for t in checkpoint.matrix_types)
+    sparsity = kept.zeros / total
     provenance = {
-        "model": checkpoint.path.name,
+        "model": checkpoint.path.resolve().name or c.name,
         "model_sha256": checkpoint.sha256,
         "method": method,
         "pattern": str(rule),
         "types": list(chosen),
         "layers": list(where),
-        "calibration_tokens": int(windows.size) if windows is not None else 0,
+        "calibration_tokens": int(calibration.size) if calibration is not None else 0,
         "calibration_sha256": calibrated,
         "sequential": stepwise,
         "allocation": allocation,
         "seed": seed,
-        "arithmetic": arithmetic if evaluate else "",
+        "arithmetic": measured.arithmetic if measured else "",
         "version": _version(),
     }
-    return PrunedModel(masks, weights, sparsity, measured, measured_dense, provenance, c, details)
+    if measured is not None:
+        measured = replace(measured, realised_sparsity=sparsity)
+    return PrunedModel(kept.masks, kept.weights, sparsity, measured, measured_dense, provenance, c, kept.details)
+
+
+class _Kept:
+    """What stays of the matrices as they are made."""
+
+    def __init__(self, keep: str, on_matrix: Callable[[Key, Pruned], None] | None) -> None:
+        self._keep, self._on_matrix, self.zeros = keep, on_matrix, 0
+        self.masks: dict[Key, Mask] = {}
+        self.details: dict[Key, Pruned] = {}
+
+    def take(self, key: Key, pruned: Pruned) -> None:
+        """One pruned matrix."""
+        self.zeros += int(pruned.mask.size - np.count_nonzero(pruned.mask))
+        if self._keep == "all":
+            self.masks[key], self.details[key] = pruned.mask, pruned
+        elif self._keep == "masks":
+            self.masks[key] = pack(pruned.mask)
+        if self._on_matrix is not None:
+            self._on_matrix(key, pruned)
+
+    @property
+    def weights(self) -> dict[Key, np.ndarray]:
+        """Pruned matrices by key."""
+        return {key: pruned.weight for key, pruned in self.details.items()}
+
+    def weights_or(self, dense: Weights) -> Weights:
+        """Pruned matrices, dense ones where nothing is pruned."""
+        return lambda *key: self.details[key].weight if key in self.details else dense(*key)
 
 
 def _types(types: str | Iterable[str]) -> tuple[str, ...]:
@@ -203,67 +184,26 @@ def _types(types: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(t for t in MATRIX_TYPES if t in chosen)
 
 
-def _fits(pruner: Method, sequential: bool, allocation: str) -> None:
+def _fits(pruner: Method, rule: Pattern, sequential: bool, allocation: str) -> None:
     if allocation not in ALLOCATIONS:
         raise InputError(f"allocation {allocation!r} is unknown: {nearest(allocation, ALLOCATIONS)}")
     if isinstance(pruner, ModelMethod) and allocation != "uniform":
         raise InputError(f"{pruner.name} spreads its budget itself; allocation must be uniform, got {allocation!r}")
+    if allocation != "uniform" and not isinstance(rule, Unstructured | Blocks):
+        raise InputError(f"allocation {allocation} spreads a share of weights or blocks; pattern '{rule}' fixes it")
     if sequential and isinstance(pruner, ModelMethod):
         raise InputError(f"{pruner.name} looks at the whole dense model; sequential must be False")
-    if sequential and not pruner.needs_calibration:
+    if sequential and pruner.needs == "nothing":
         raise InputError(f"{pruner.name} needs no calibration; sequential must be False")
 
 
-def _dense(
-    checkpoint: Checkpoint, calibration: Calibration | None, windows: np.ndarray | None, latency: Latency | None
-) -> DenseModel:
-    return DenseModel(
-        checkpoint.config,
-        checkpoint.matrix,
-        calibration.hessian if calibration else None,
-        calibration.tokens if calibration else 0,
-        influence=lambda: block_influence(checkpoint, windows),
-        latency=latency or weights_left,
-    )
-
-
-def _matrix_by_matrix(
-    dense: DenseModel, pruner: PruningMethod, rules: dict[Key, Pattern], progress: Progress | None
-) -> dict[Key, Pruned]:
-    found = {}
-    for done, (key, rule) in enumerate(rules.items()):
-        if progress is not None:
-            progress(done, len(rules), "pruning")
-        hessian = dense.hessian(*key) if dense.hessian else None
-        found[key] = pruner.prune(dense.matrix(*key), hessian, dense.tokens, rule)
-    return found
-
-
-def _step_by_step(
-    checkpoint: Checkpoint,
-    windows: np.ndarray,
-    pruner: PruningMethod,
-    rules: dict[Key, Pattern],
-    progress: Progress | None,
-) -> dict[Key, Pruned]:
-    """Each layer from what enters it behind the pruned layers; inside the layer, from its dense matrices."""
-    found: dict[Key, Pruned] = {}
-    walk = Walk(checkpoint, windows)
-    for layer in range(max(layer for layer, _ in rules) + 1):
-        if progress is not None:
-            progress(layer, checkpoint.config.layers, "pruning")
-        types = [t for t in MATRIX_TYPES if (layer, t) in rules]
-        hessians = walk.hessians() if types else {}
-        for t in types:
-            key = layer, t
-            found[key] = pruner.prune(checkpoint.matrix(*key), hessians[MATRIX_INPUT[t]], walk.tokens, rules[key])
-        walk.step(lambda *key: found[key].weight if key in found else checkpoint.matrix(*key))
-    return found
+def _enough(tokens: int) -> None:
+    if tokens < WINDOW:
+        raise InputError(f"calibration tokens must be at least {WINDOW}, got {tokens}")
 
 
 def _calibration_windows(checkpoint: Checkpoint, tokens: int, seed: int) -> np.ndarray:
-    if tokens < WINDOW:
-        raise InputError(f"calibration tokens must be at least {WINDOW}, got {tokens}")
+    _enough(tokens)
     bundled = bundled_windows()["calibration"]
     if checkpoint.sha256 == SMOLLM2.sha256 and tokens <= bundled.size:
         pool = bundled

@@ -6,20 +6,27 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sim.errors import InputError, nearest
+from sim.sparsity.packing import Packed
 from sim.sparsity.profile import Profile, profile
 from sim.trace import Trace
 from sim.trace_tools.reading import read
+from workloads.arithmetic import Arithmetic
 from workloads.checkpoint import MATRIX_TYPES, open_checkpoint
+from workloads.factored import Factored, whole_type
 from workloads.fetch import SMOLLM2
-from workloads.pruning.pattern import LowRank, NofM, parse_pattern
+from workloads.pruning.base import Pruned
+from workloads.pruning.model import Key
+from workloads.pruning.pattern import NofM
 from workloads.recipe import CHANNEL_VARIANTS, FFN_TYPES, MATRIX_VARIANTS, VARIANTS, Recipe
-from workloads.shapes import Step
+from workloads.shapes import Numerics, Step
 
 MODEL = "smollm2_135m"
 PHASES = {"": {"phase": "prefill", "tokens": 128}, "_decode": {"phase": "decode", "context": 512}}
@@ -105,11 +112,17 @@ def prune_to_trace(
     evaluate: bool = True,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
+    allocation: str = "uniform",
+    sequential: bool | None = None,
+    calibration_tokens: int = 8192,
+    arithmetic: str = "w8a8kv8",
 ) -> tuple[Path, Trace]:
     """Prune a real model, measure it, and write its trace with profiles, counts and masks. Returns (file, trace).
 
     Default file: ``traces/MODEL_METHOD_PATTERN[_TYPES][_decode]``. Under FFN channels the trace is of narrower dense
-    matrices, without profiles or masks; so is that of any method that cuts channels.
+    matrices, without profiles or masks; so is that of any method that cuts channels. A matrix that became factors is
+    the ops of ``workloads.factored``. ``arithmetic``: of the perplexity, and of the trace where it rounds an operand
+    ("float" and "wxa8kv8" leave the trace 8 bits). The others: see :func:`workloads.prune.prune_model`.
 
     Raises:
         InputError: what :func:`workloads.prune.prune_model` or :func:`workloads.llm.llm` refuse, and a file that cannot
@@ -122,34 +135,53 @@ def prune_to_trace(
         raise InputError(f"seed must be >= 0, got {seed}")
     run = {"phase": phase, **({"tokens": tokens} if phase == "prefill" else {"context": context})}
     Step.of(**run)
+    widths_of = {name: bits for name, bits in vars(Arithmetic.parse(arithmetic)).items() if bits is not None}
+    Numerics(**widths_of)
     writable(Path("traces/trace") if out is None else Path(out))
-    if isinstance(parse_pattern(pattern), LowRank):
-        raise InputError(f"pattern '{pattern}': a trace of factored matrices is not built yet; call prune_model")
     if model is not None and "ffn_gate" not in open_checkpoint(model).matrix_types:
         raise InputError(f"{model}: only gated, Llama-like decoders become a trace; give the masks to llm")
+    shapes: dict[Key, tuple[int, int]] = {}
+    factors: dict[Key, tuple[int, bool]] = {}
+
+    def note(key: Key, one: Pruned) -> None:
+        """What the trace needs to know of a matrix beside its mask."""
+        shapes[key] = one.weight.shape
+        if one.factors is not None:
+            factors[key] = len(one.factors.right), one.factors.remainder is not None
+
     pruned = prune_model(
         model,
         method=method,
         pattern=pattern,
         types=types or "all",
+        calibration_tokens=calibration_tokens,
         evaluate=evaluate,
         seed=seed,
         progress=lambda done, total, what: progress(what, done, total),
+        arithmetic=arithmetic,
+        sequential=sequential,
+        allocation=allocation,
+        keep="masks",
+        on_matrix=note,
     )
     about = pruned.provenance
     name = _name(about, phase)
-    cut = {key for key, one in pruned.details.items() if one.weight.shape != one.mask.shape}
-    found: dict[tuple[int, str], Profile] = {}
+    cut = {key for key, shape in shapes.items() if shape != pruned.masks[key].shape and key not in factors}
+    found: dict[Key, Profile | Factored] = {}
     masks = {key: mask for key, mask in pruned.masks.items() if key not in cut}
     for done, (key, mask) in enumerate(masks.items()):
         progress("profiling masks", done, len(masks))
         found[key] = profile(mask)
+        if key in factors:
+            rank, beside = factors[key]
+            found[key] = Factored(rank, remainder=found[key]) if beside else Factored(rank, left=found[key])
     if masks:
         progress("profiling masks", len(masks), len(masks))
-    widths = {layer: pruned.weights[layer, t].shape[0] for layer, t in cut if t == "ffn_gate"}
+    widths = {layer: shapes[layer, t][0] for layer, t in cut if t == "ffn_gate"}
     trace = llm(
         replace(pruned.config, name=_model_name(about)),
         **run,
+        **widths_of,
         sparsity=lambda layer, matrix_type: found.get((layer, matrix_type)),
         ffn_width=(lambda layer: widths.get(layer)) if cut else None,
     )
@@ -164,8 +196,24 @@ def prune_to_trace(
     if found:
         # profiles are numbered in the order of the ops
         used = trace.ops[trace.ops["profile"] >= 0].sort_values("profile")
-        trace.masks = [pruned.masks[int(op.layer), str(op.matrix_type)] for op in used.itertuples()]
+        keys = [(int(op.layer), whole_type(str(op.matrix_type))) for op in used.itertuples()]
+        trace.masks = PackedMasks([pruned.masks[key] for key in keys])
     return save(trace, Path(out) if out is not None else Path("traces") / name), trace
+
+
+class PackedMasks(Sequence[np.ndarray]):
+    """Masks (out x in) held as bits and unpacked one at a time, whenever one is asked for."""
+
+    def __init__(self, packed: list[Packed]) -> None:
+        self._packed = packed
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return PackedMasks(self._packed[index])
+        return self._packed[index].unpacked()
 
 
 def _model_name(about: dict[str, Any]) -> str:
@@ -176,7 +224,7 @@ def _model_name(about: dict[str, Any]) -> str:
 
 
 def _name(about: dict[str, Any], phase: str) -> str:
-    parts = [_model_name(about), about["method"], re.sub(r"\W", "_", about["pattern"].removeprefix("ffn "))]
+    parts = [_model_name(about), about["method"], re.sub(r"\W+", "_", about["pattern"].removeprefix("ffn "))]
     if about["method"] != "ffn_channels" and tuple(about["types"]) != MATRIX_TYPES:
         parts += about["types"]
     return "_".join([*parts, *(["decode"] if phase == "decode" else [])])

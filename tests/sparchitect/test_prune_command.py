@@ -11,6 +11,7 @@ import pytest
 
 import sparchitect as sp
 from sim.trace import Trace
+from workloads import fetch, prune
 from workloads.fetch import SMOLLM2, cache_dir
 
 MACHINES = ("dense_ws", "nm_24", "sparse_lanes")
@@ -98,6 +99,86 @@ def test_same_words_same_bytes(tiny, cli, tmp_path):
         assert cli(*words).code == 0
     for kind in ("parquet", "profiles.npz", "counts.npz"):
         assert (tmp_path / f"x.{kind}").read_bytes() == (tmp_path / f"y.{kind}").read_bytes(), kind
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """Random token ids instead of text, which the tiny model cannot read; the tokens asked for are seen."""
+    asked = []
+
+    def calibration(checkpoint, tokens, seed):
+        asked.append(tokens)
+        return np.random.default_rng(seed).integers(0, checkpoint.config.vocab, (4, 24))
+
+    monkeypatch.setattr(prune, "_calibration_windows", calibration)
+    monkeypatch.setattr(prune, "_evaluation_windows", lambda checkpoint: calibration(checkpoint, 0, 9))
+    return asked
+
+
+def test_how_it_is_pruned_and_measured(tiny, one_object, texts):
+    """Every flag reaches the method and is in the trace's meta."""
+    words = ("prune", "--model", tiny, "--method", "wanda", "--tokens", "8")
+    flags = ("--allocation", "owl", "--sequential", "--calibration-tokens", "1024", "--arithmetic", "w4a8kv4")
+    found = one_object(*words, *flags, "--out", "a")
+    assert (found["allocation"], found["sequential"], found["arithmetic"]) == ("owl", True, "w4a8kv4")
+    assert 1024 in texts and found["numerics"] == "w4a8kv4" and found["perplexity"] > 0
+    ops = sp.load_trace("a").ops
+    assert set(ops.loc[ops["weight_source"] == "weights", "weight_bits"][ops["kind"] == "gemm"]) == {4}
+    plain = one_object(*words, "--no-sequential", "--arithmetic", "float", "--out", "b")
+    assert (plain["allocation"], plain["sequential"], plain["arithmetic"]) == ("uniform", False, "float")
+    assert plain["numerics"] == "w8a8kv8"
+    one, other = (sp.load_trace(name).masks for name in "ab")
+    assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--allocation", "owls"), "did you mean 'owl'?"),
+        (("--allocation", "owl", "--pattern", "2:4"), "pattern '2:4' fixes it"),
+        (("--allocation", "owl", "--method", "heads"), "allocation must be uniform, got 'owl'"),
+        (("--sequential", "--method", "magnitude"), "sequential must be False"),
+        (("--sequential=maybe",), "--sequential"),
+        (("--calibration-tokens", "100"), "at least 512, got 100"),
+        (("--calibration-tokens", "many"), "--calibration-tokens"),
+        (("--arithmetic", "w8a8"), "like 'w8a8kv8'"),
+        (("--arithmetic", "w3a8kv8"), "weight_bits must be one of 4, 8, 16, got 3"),
+        (("--method", "sevedo"), "rank 32 + 0.5"),
+    ],
+)
+def test_refusals_before_a_model_is_fetched(refused, monkeypatch, words, part):
+    monkeypatch.setattr(fetch, "_download", lambda *_: pytest.fail("fetched"))
+    assert part in refused("prune", *words)
+
+
+def test_a_factored_model(tiny, one_object, cli, texts):
+    """Two multiplications beside a sparse one, in a trace that both engines run."""
+    words = (
+        "prune",
+        "--model",
+        tiny,
+        "--method",
+        "sevedo",
+        "--pattern",
+        "rank 4 + 0.5",
+        "--no-evaluate",
+        "--tokens",
+        "8",
+    )
+    found = one_object(*words)
+    assert found["trace"] == "traces/tiny_model_sevedo_rank_4_0_5.parquet"
+    trace = sp.load_trace(found["trace"])
+    assert consistent(trace) == 7 * trace.meta["layers"]
+    for engine in ("analytic", "timeline"):
+        assert cli("simulate", "-a", "sparse_lanes", "--trace", found["trace"], "--engine", engine).code == 0
+
+
+def test_a_model_where_one_stands_has_its_folders_name(tiny, one_object, tmp_path, monkeypatch):
+    folder = sys.modules["tiny_llama_for_the_command"]
+    model = folder.write_hf(tmp_path / "my-model", folder.hf_tensors(folder.random_weights()))
+    monkeypatch.chdir(model)
+    found = one_object("prune", "--model", ".", "--method", "magnitude", "--no-evaluate", "--tokens", "8")
+    assert found["model_file"] == "my-model" and found["trace"] == "traces/my-model_magnitude_0_5.parquet"
 
 
 @pytest.mark.slow

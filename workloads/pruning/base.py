@@ -52,14 +52,21 @@ class Pruned:
         return 1 - self.mask.mean()
 
 
+#: What a method asks of the calibration, from least to most: no text at all, layers' block influence, the diagonal of
+#: every Hessian XᵀX, or all of it.
+NEEDS = ("nothing", "influence", "diagonal", "hessian")
+
+
 class Method(ABC):
     """What every pruning method states about itself; see ``PruningMethod`` and ``ModelMethod`` for the two kinds.
 
     ``takes``: kinds of pattern. ``sequential``: each layer is calibrated on the outputs of layers already pruned.
+    ``needs``: one of ``NEEDS``; with "diagonal" a Hessian may come as a ``calibration.Diagonal``, which takes
+    ``np.diagonal`` and nothing else.
     """
 
     name: ClassVar[str]
-    needs_calibration: ClassVar[bool] = True
+    needs: ClassVar[str] = "hessian"
     sequential: ClassVar[bool] = False
     takes: ClassVar[tuple[type, ...]] = (Unstructured, NofM, Blocks)
 
@@ -83,7 +90,7 @@ class PruningMethod(Method):
     1. ``method(name)`` makes one instance by name; it holds no model, so one instance serves every matrix.
     2. For each matrix, ``prune(weight, hessian, tokens, pattern)`` returns a ``Pruned``. ``weight`` is the dense matrix
        (float32 out x in), ``hessian`` is XᵀX [in, in] over ``tokens`` calibration tokens, or None when
-       ``needs_calibration`` is False; ``pattern`` has been through ``read``. Nothing passed in is changed.
+       ``needs`` says "nothing"; ``pattern`` has been through ``read``. Nothing passed in is changed.
     3. The same arguments give the same bytes: ties are broken by ``select.tie_order``, nothing is random.
 
     Unstructured and block patterns remove ``select.removed_count`` weights or blocks over the method's own scope
@@ -101,7 +108,12 @@ class ModelMethod(Method):
 
     ``prune(model, pattern, types, layers)`` returns a ``Pruned`` for every matrix it touches; the promises of
     ``PruningMethod`` hold. A worked example is ``heads.py``.
+
+    ``stage``: so many consecutive layers are chosen by themselves, so ``prune`` may be called for one stage after
+    another; None: the layers compete, and what is pruned of all of them is in memory at once.
     """
+
+    stage: ClassVar[int | None] = None
 
     @abstractmethod
     def prune(

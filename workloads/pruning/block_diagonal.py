@@ -25,6 +25,7 @@ class BlockDiagonal(PruningMethod):
     """Energy Σ(|w| ‖x‖)² outside diagonal blocks, minimised over orders of rows and columns; weights as they were."""
 
     name = "block_diagonal"
+    needs = "diagonal"
     takes = (Diagonal,)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:

@@ -51,6 +51,7 @@ def cut_layer(model: DenseModel, layer: int, kept: np.ndarray, down: np.ndarray 
 class ChannelMethod(ModelMethod):
     """What methods share that only cut FFN channels: a bare share means channels, all three matrices go together."""
 
+    needs = "diagonal"
     takes = (Channels, Unstructured)
 
     def together(self, pattern: Pattern) -> tuple[str, ...]:
@@ -65,6 +66,7 @@ class FFNChannels(ChannelMethod):
     """FFN channel pruning: whole hidden channels leave gate, up and down, and the matrices really get smaller."""
 
     name = "ffn_channels"
+    stage = 1
 
     def prune(
         self, model: DenseModel, pattern: Pattern, types: tuple[str, ...], layers: tuple[int, ...]

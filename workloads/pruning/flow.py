@@ -38,6 +38,7 @@ class FLOW(ModelMethod):
     """Layer-wise n:m (m of 8, 16 or 32) by outlier density under one budget, then Wanda within it."""
 
     name = "flow"
+    needs = "diagonal"
     takes = (Unstructured, NofM)
 
     def prune(

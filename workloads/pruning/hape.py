@@ -50,6 +50,7 @@ class HAPE(ModelMethod):
     """Heads, FFN channels or 2:4 a layer by knapsacks over stages; the share is of the dense matrices' *time*."""
 
     name = "hape"
+    stage = STAGE
     takes = (Unstructured,)
 
     def together(self, pattern: Pattern) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class AttentionHeads(ModelMethod):
     """Whole query heads (or KV groups) of the least output energy, the same number in every layer."""
 
     name = "heads"
+    stage = 1
     takes = (Heads, Unstructured)
 
     def together(self, pattern: Pattern) -> tuple[str, ...]:

@@ -34,11 +34,22 @@ def damped(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     An input that is always zero gets a unit diagonal, so its weights are free to go.
     """
     h = np.array(hessian, dtype=np.float64)
-    diagonal = np.einsum("ii->i", h)
+    return h, _damp(np.einsum("ii->i", h))
+
+
+def damped_diagonal(hessian: np.ndarray) -> np.ndarray:
+    """The diagonal of ``damped``, float64 [in], from a Hessian of which no more may be known."""
+    diagonal = np.array(np.diagonal(hessian), dtype=np.float64)
+    _damp(diagonal)
+    return diagonal
+
+
+def _damp(diagonal: np.ndarray) -> np.ndarray:
+    """In place; returns which inputs are never used."""
     unused = diagonal == 0
     diagonal[unused] = 1
     diagonal += DAMPING * diagonal.mean()
-    return h, unused
+    return unused
 
 
 def inverse_factor(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

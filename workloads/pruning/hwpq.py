@@ -34,6 +34,7 @@ class HWPQ(PruningMethod):
     """Streaming threshold within each output (top contributions for n:m), survivors rounded to INT4 groups of 64."""
 
     name = "hwpq"
+    needs = "diagonal"
     takes = (Unstructured, NofM)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:

@@ -20,6 +20,7 @@ class DecoderLayers(ModelMethod):
     """Whole layers of the least block influence, among the layers asked for; their matrices become zero."""
 
     name = "layers"
+    needs = "influence"
     takes = (Layers, Unstructured)
 
     def together(self, pattern: Pattern) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from workloads.pruning.base import Factors, Pruned, PruningMethod, register
-from workloads.pruning.hessian import damped
+from workloads.pruning.hessian import damped_diagonal
 from workloads.pruning.pattern import LowRank, Pattern, Unstructured
 from workloads.pruning.select import choose
 from workloads.pruning.wanda import wanda_scores
@@ -34,11 +34,11 @@ class SeVeDo(PruningMethod):
     """Low-rank factors of the input-scaled matrix plus a Wanda-pruned INT4 remainder: 'rank 32 + 0.5'."""
 
     name = "sevedo"
+    needs = "diagonal"
     takes = (LowRank,)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
-        h, _ = damped(hessian)
-        left, right = factors(weight, np.sqrt(np.diagonal(h)), pattern.rank)
+        left, right = factors(weight, np.sqrt(damped_diagonal(hessian)), pattern.rank)
         product = left @ right
         rest = weight - product
         mask = choose(wanda_scores(rest, hessian, tokens), Unstructured(pattern.sparsity), per_row=True)

@@ -14,7 +14,7 @@ class Magnitude(PruningMethod):
     """Score |w|. One threshold for the whole matrix, or the n largest of every m inputs."""
 
     name = "magnitude"
-    needs_calibration = False
+    needs = "nothing"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         mask = choose(np.abs(weight), pattern, per_row=False)

@@ -26,8 +26,9 @@ class DenseModel:
     """The dense model as ``ModelMethod.prune`` gets it.
 
     ``matrix(layer, type)`` is float32 out x in, ``hessian(layer, type)`` XᵀX [in, in] of what enters it over ``tokens``
-    calibration tokens; ``influence()`` gives each layer's block influence [layers] (see ``layers.py``), computed only
-    when asked for.
+    calibration tokens, of a large model only the diagonal when the method ``needs`` no more; ``influence()`` gives each
+    layer's block influence [layers] (see ``layers.py``), computed only when asked for. Matrices and Hessians of a large
+    model are read again, or computed again, when they are asked for out of order: take one layer after another.
     """
 
     config: ModelConfig

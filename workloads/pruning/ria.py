@@ -20,6 +20,7 @@ class RIA(PruningMethod):
     """Score (|w_ij| / Σ_i |w_ij| + |w_ij| / Σ_j |w_ij|) · ‖x_j‖^½, compared within each output as Wanda's."""
 
     name = "ria"
+    needs = "diagonal"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         size = np.abs(weight)

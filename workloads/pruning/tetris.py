@@ -25,6 +25,7 @@ class Tetris(PruningMethod):
     """Sum of |w| · ‖x‖ in pruned tiles, minimised over tiles and orders of rows and columns; weights as they were."""
 
     name = "tetris"
+    needs = "diagonal"
     takes = (Blocks,)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:

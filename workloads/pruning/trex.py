@@ -42,6 +42,7 @@ class TREX(ModelMethod):
     """A dictionary shared over layers times sparse codes; the mask is the codes', the share is removed from them."""
 
     name = "trex"
+    needs = "diagonal"
     takes = (Unstructured,)
 
     def prune(

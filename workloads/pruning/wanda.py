@@ -19,6 +19,7 @@ class Wanda(PruningMethod):
     """Score |w_ij| · sqrt(mean x_j²). The same share of every output feature goes, or the n largest of every m stay."""
 
     name = "wanda"
+    needs = "diagonal"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         mask = choose(wanda_scores(weight, hessian, tokens), pattern, per_row=True)
