@@ -9,6 +9,7 @@ Tensor parallelism after Shoeybi et al. 2019 (Megatron-LM), by ``matrix_type`` (
     lm_head                N split; then an all-gather of the logits
     embedding              d_model split; then an all-gather of the rows
     other GEMMs            N split, then an all-gather (a note says so); copied when N is smaller than the chips
+    OP.rescale             the share of OP that the chip has: work beside a product is split as the product is
     other vector ops       copied: norms, residual adds, argmax
 
 A vector op that is split takes its share of the work; each chip quantises its own slice with a scale of its own.
@@ -38,6 +39,8 @@ VECTORS = {
 }  # fmt: skip
 _PARTS = re.compile(r"_\d+$")  # ops in parts: windows of attention, sequences of a mixed batch, groups of experts
 GATHERED = ("lm_head", "embedding")
+RESCALE = "rescale"  # OP.rescale: vector work on the weights or partial sums of OP
+LOOKUP = "lookup"  # OP.lookup: OP itself, as a vector op
 KNOWN = {*N_SPLIT, *K_SPLIT, *PER_HEAD, *GATHERED}
 GRAIN = 32  # features; parts are whole groups of the largest n:m pattern where there are enough
 Range = tuple[int, int]
@@ -83,14 +86,22 @@ def stages(trace: Trace, count: int) -> list[Trace]:
 
 
 def shards(trace: Trace, tensor: int) -> Shards:
-    """``trace`` over ``tensor`` chips. :class:`InputError` when a layer has fewer attention heads than chips."""
+    """``trace`` over ``tensor`` chips. :class:`InputError` when a layer has fewer attention heads than chips, and for
+    products by table look-up."""
     if tensor == 1:
         return Shards([trace], {}, [])
     layers = {int(x): _Layer.of(ops, tensor) for x, ops in trace.ops.groupby("layer")}
     parts, transfers, unknown = Parts(trace), {}, set()
     ranks = [_Rank(r, trace, parts) for r in range(tensor)]
+    gemms: dict[str, list[_Cut]] = {}
     for i, op in enumerate(trace.ops.to_dict("records")):
-        cuts, transfer = _rule(op, layers[int(op["layer"])], tensor)
+        owner, _, suffix = str(op["name"]).rpartition(".")
+        if op["kind"] == "vector" and suffix == RESCALE and owner in gemms:
+            cuts, transfer = [_beside(op, cut) for cut in gemms[owner]], None
+        else:
+            cuts, transfer = _rule(op, layers[int(op["layer"])], tensor)
+        if op["kind"] == "gemm":
+            gemms[op["name"]] = cuts
         if transfer is not None:
             transfers[i] = transfer
         if op["kind"] == "gemm" and op["matrix_type"] not in KNOWN:
@@ -213,7 +224,14 @@ def _per_head(op: dict[str, Any], layer: _Layer, rank: int) -> _Cut:
     return _Cut({"batch": sequences * (kv_b - kv_a), "m": rows * per_group}, None, True, share)
 
 
+def _beside(op: dict[str, Any], product: _Cut) -> _Cut:
+    """A chip's share of the work beside a product that it has ``product`` of."""
+    return _Cut(_scaled(op, product.share), share=product.share) if product.numbers else _Cut()
+
+
 def _vector_rule(op: dict[str, Any], name: str, layer: _Layer, tensor: int) -> tuple[list[_Cut], Transfer | None]:
+    if name == LOOKUP:
+        raise InputError(f"op {op['name']}: a product by table look-up cannot be cut over chips; tensor must be 1")
     if name == "embedding":
         share = 1 / tensor
         cut = _Cut(_scaled(op, share) | {"write_bytes": op["write_bytes"]}, share=share)

@@ -19,14 +19,21 @@ from sim.simulate import ENGINES, simulate
 from sim.trace import Op, Trace, gemm
 from workloads import zoo
 from workloads.llm import llm
+from workloads.quantise.choice import QuantisationChoice, everywhere
+from workloads.quantise.trace import quantised_llm
 from workloads.shapes import layer_ops
 
+DECODE = {"phase": "decode"}
 LAYER = llm("llama2_7b", "prefill", tokens=64, layers=1)
 
 
 def ring(count, link=25.0, latency=500.0, **more):
     fields = {"topology": "ring", "links_per_chip": 2, "energy_pj_per_bit": 5.0} | more
     return Chips(count=count, link_gb_per_s=link, link_latency_ns=latency, **fields)
+
+
+def first_layer(config, label):
+    return {key: choice for key, choice in everywhere(config, label).items() if key[0] == 0}
 
 
 def total(traces, column, kind="gemm"):
@@ -228,6 +235,39 @@ def test_parts_of_an_n_of_m_mask_still_fit_it():
     for part in shards(trace, 3).traces:
         assert part.ops["group4_max"].iloc[0] == 2
         assert simulate(machine, part).table["weights_are"].tolist() == ["n:m"]
+
+
+@pytest.mark.parametrize(("model", "tensor"), [("llama2_7b", 8), ("smollm2_135m", 3)])
+def test_work_beside_a_product_is_cut_as_the_product_is(model, tensor):
+    """Scaling weights or partial sums of every matrix: the chips' shares sum to the whole, uneven ones too."""
+    config = zoo.config(model)
+    trace = quantised_llm(model, first_layer(config, "rtn"), context=8, layers=1, **DECODE)
+    beside = "(name.str.endswith('.rescale')) * alu_ops"
+    parts = shards(trace, tensor).traces
+    assert total([trace], beside, "vector") > 0
+    assert total(parts, beside, "vector") == pytest.approx(total([trace], beside, "vector"), rel=1e-12)
+    for part in parts:
+        whole, mine = (t.ops.set_index("name") for t in (trace, part))
+        for matrix, dim in (("ffn_up", "n"), ("ffn_down", "k"), ("attn_v", "n"), ("attn_output", "k")):
+            share = mine[dim][f"layer0.{matrix}"] / whole[dim][f"layer0.{matrix}"]
+            work = [t["alu_ops"][f"layer0.{matrix}.rescale"] for t in (mine, whole)]
+            assert work[0] == pytest.approx(share * work[1])
+        assert part.ops["live_out_bytes"].iloc[-1] == trace.ops["live_out_bytes"].iloc[-1]
+
+
+def test_work_beside_copied_heads_is_copied_with_them():
+    choices = first_layer(zoo.config("smollm2_135m"), "rtn")
+    trace = quantised_llm("smollm2_135m", choices, context=8, layers=1, **DECODE)
+    beside = "(name == 'layer0.{}.rescale') * alu_ops"
+    for matrix, copies in (("attn_k", 3), ("attn_q", 1)):
+        mine, whole = (total(t, beside.format(matrix), "vector") for t in (shards(trace, 9).traces, [trace]))
+        assert mine == pytest.approx(copies * whole)
+
+
+def test_products_by_look_up_are_refused():
+    choice = {(0, "ffn_up"): QuantisationChoice("ternary", lookup_span=4)}
+    with pytest.raises(InputError, match=r"layer0\.ffn_up\.lookup: a product by table look-up cannot be cut"):
+        shards(quantised_llm("smollm2_135m", choice, context=8, layers=1, **DECODE), 3)
 
 
 def test_kv_heads_are_copied_where_chips_outnumber_them():

@@ -125,10 +125,23 @@ def test_ternary_by_hand():
     assert found.stored == StoredBits(values=4 * 2, scales=16)
 
 
+def test_five_trits_fill_a_byte():
+    weight = np.random.default_rng(0).normal(size=(3, 11)).astype(np.float32)
+    mask = np.random.default_rng(1).random((3, 11)) < 0.7
+    packed, plain = Ternary(packed=True).quantise(weight, mask=mask), Ternary().quantise(weight, mask=mask)
+    np.testing.assert_array_equal(packed.values, plain.values)
+    assert packed.stored.values == 8 * math.ceil(mask.sum() / 5) and packed.streams["values"].numbers.max() < 3**5
+    digits = [int(code) for code in plain.codes[mask][:5]]
+    assert packed.streams["values"].numbers[0] == sum(d * 3**i for i, d in enumerate(digits))
+
+
 def test_tables_of_partial_sums():
     """Three inputs have 27 sums of ±x or nothing; 13 distinct up to sign, three of them the inputs themselves."""
     cost = table_cost(outputs=10, inputs=6, span=3, sum_bits=16)
     assert (cost.entries, cost.build_adds, cost.lookups, cost.table_bits) == (13, 2 * 10, 10 * 2, 2 * 13 * 16)
+    assert table_cost(10, 128, 3, group=64).lookups == 10 * 2 * 22  # 64 = 21 · 3 + 1: spans end with the group
+    assert table_cost(10, 7, 3).build_adds == 2 * 10  # the last input is alone, and its table itself
+    assert table_cost(10, 8, 3).table_bits == (2 * 13 + 4) * 16
     sums = {tuple(s) for s in np.sign(np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T)}
     assert len(sums) == 27 == 2 * cost.entries + 1
     best = min(range(1, 9), key=lambda g: table_cost(576, 576, g).build_adds + table_cost(576, 576, g).lookups)
@@ -176,8 +189,33 @@ def test_gptq_spreads_the_error_of_twins():
     hessian = np.array([[100, 100, 0], [100, 100, 0], [0, 0, 1]], np.float32)
     found = Gptq(group=None).quantise([[0.4, 2.4, 7], [2.6, 2.6, 7]], hessian, 10)
     np.testing.assert_array_equal(found.values, [[0, 3, 7], [3, 2, 7]])
-    pruned = Gptq(group=None).quantise([[9, 2.4, 7]], hessian, 10, mask=np.array([[False, True, True]]))
-    np.testing.assert_array_equal(pruned.values, [[0, 2, 7]])
+
+
+def test_gptq_hands_on_what_pruned_weights_did():
+    """Twins again: 3 is pruned from the first, the second takes it over; scales never look at what is pruned."""
+    hessian = np.array([[100, 100, 0], [100, 100, 0], [0, 0, 1]], np.float32)
+    mask = np.array([[False, True, True]])
+    for first, second in ((3, 5), (300, 7), (0, 2)):  # 7: as far as the codes reach
+        found = Gptq(group=None).quantise([[first, 2.4, 7]], hessian, 10, mask)
+        np.testing.assert_array_equal(found.values, [[0, second, 7]])
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("group", [None, 48])
+def test_gptq_behind_a_mask_makes_up_for_what_is_pruned(bits, group):
+    """Correlated inputs: the error against the dense outputs, also on data it never saw, is below that of rounding what
+    is left, and below that of GPTQ when it is told that the pruned weights were zero."""
+    rng = np.random.default_rng(bits)
+    mix, weight = rng.normal(size=(24, 96)), rng.normal(size=(16, 96)).astype(np.float32)
+    mask = np.abs(weight) >= np.quantile(np.abs(weight), 0.5)
+    x, unseen = (rng.normal(size=(2000, 24)) @ mix + 0.5 * rng.normal(size=(2000, 96)) for _ in range(2))
+    hessian, zeroed = (x.T @ x).astype(np.float32), weight * mask
+
+    def error(method, given):
+        return np.square(unseen @ (method.quantise(given, hessian, 2000, mask).values - weight).T).sum()
+
+    joint = error(Gptq(bits, group), weight)
+    assert joint < 0.75 * min(error(Gptq(bits, group), zeroed), error(Rtn(bits, group), zeroed))
 
 
 def test_work_beside_the_product():

@@ -38,7 +38,9 @@ def test_same_columns_as_a_single_gemm():
     assert ours == {name: theirs[name] for name in ours}
 
 
-@pytest.mark.parametrize("label", ["rtn", "rtn:symmetric=False,group=32", "gwq", "mx", "nvfp4", "bitmod", "ternary"])
+@pytest.mark.parametrize(
+    "label", ["rtn", "rtn:symmetric=False,group=32", "gwq", "mx", "nvfp4", "bitmod", "ternary", "ternary:packed=True"]
+)
 def test_bytes_reach_dram(label):
     """A decode step fetches what the quantiser stores, to the byte, and nothing else changes."""
     two = {key: choice for key, choice in everywhere(CONFIG, label).items() if key[0] < 2}
@@ -79,6 +81,36 @@ def test_extra_work_is_a_vector_op_that_costs_time():
     machine = accelerator("dense_ws")
     assert simulate(machine, trace).cycles > simulate(machine, free).cycles
     assert simulate(machine, trace).energy_pj > simulate(machine, free).energy_pj
+
+
+@pytest.mark.parametrize(("packed", "codes"), [(False, 1536 * 576 // 4), (True, 1536 * 576 // 5 + 1)])
+def test_products_by_look_up(packed, codes):
+    """A prefill of three tokens by hand, tables of four inputs: 40 sums of which 4 are the inputs, 144 tables, five
+    groups of a scale; the GEMM is gone, and its activations and codes move as before."""
+    run = {"phase": "prefill", "tokens": 3, "layers": 1}
+    choice = QuantisationChoice(f"ternary:packed={packed}", lookup_span=4)
+    trace, base = quantised_llm(MODEL, {(0, "ffn_up"): choice}, **run), llm(MODEL, **run)
+    up, gemm_row = row(trace, "layer0.ffn_up.lookup"), row(base, "layer0.ffn_up")
+    assert len(trace.ops) == len(base.ops) and "layer0.ffn_up" not in set(trace.ops["name"])
+    build, lookups, scales = 144 * (40 - 4), 1536 * 144, 1536 * 5
+    assert up["kind"] == "vector" and up["alu_ops"] == 3 * (build + 2 * lookups + scales)
+    assert up["dram_read_bytes"] == codes + 1536 * 5 * 2
+    assert (up["read_bytes"], up["write_bytes"]) == (3 * 576, 3 * 1536 * 2)
+    assert all(up[name] == gemm_row[name] for name in ("live_in_bytes", "live_out_bytes", "repeats", "layer"))
+    machine = accelerator("dense_ws")
+    found, by_array = (
+        simulate(machine, quantised_llm(MODEL, {(0, "ffn_up"): c}, **run))
+        for c in (choice, QuantisationChoice(f"ternary:packed={packed}"))
+    )
+    assert found.dram_bytes == pytest.approx(by_array.dram_bytes, rel=0.05)
+    assert trace.macs == base.macs - 3 * 1536 * 576
+
+
+def test_look_up_is_for_ternary_weights():
+    with pytest.raises(InputError, match="lookup_span is for ternary weights, got rtn:bits=4"):
+        QuantisationChoice("rtn", lookup_span=4)
+    with pytest.raises(InputError, match="span must be an integer from 1 to 8, got 9"):
+        QuantisationChoice("ternary", lookup_span=9)
 
 
 def test_masks_shrink_values_but_not_scales():
@@ -193,3 +225,22 @@ def test_real_model_ranks_as_documented():
     ppl = {label: measure(meter, store, label, "dense").ppl for label in ("", "rtn:bits=8", "rtn", "gwq", "bitmod")}
     assert ppl["rtn:bits=8"] == pytest.approx(ppl[""], rel=0.02)
     assert ppl[""] < min(ppl["gwq"], ppl["bitmod"]) and max(ppl["gwq"], ppl["bitmod"]) < ppl["rtn"]
+
+
+@pytest.mark.slow
+def test_attention_decides_which_values_may_be_wrong():
+    """One window, calibrated on two: GPTQ with XᵀX for values loses to rounding, with attention's weights it wins."""
+    from workloads.calibration import bundled_windows
+    from workloads.perplexity import Meter
+    from workloads.quantise.attended import AttendedCalibration, collect_attended
+    from workloads.variants import default_store
+
+    checkpoint, windows = default_store().checkpoint, bundled_windows()
+    meter, few = Meter(checkpoint, windows["evaluation"][:1]), windows["calibration"][:2]
+    plain = collect(checkpoint, few)
+    attended = AttendedCalibration(**vars(plain), values=collect_attended(checkpoint, few))
+    rest = everywhere(CONFIG, "gptq")
+    rounded = rest | everywhere(CONFIG, "rtn", ["attn_v"])
+    models = ((rest, plain), (rounded, plain), (rest, attended))
+    ppl = [meter.measure("", QuantisedModel(checkpoint, *model).weights, 0.0, "float").ppl for model in models]
+    assert ppl[2] < ppl[1] < ppl[0]

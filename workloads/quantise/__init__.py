@@ -6,11 +6,12 @@ from workloads.quantise.bfp import Bfp
 from workloads.quantise.bitmod import BitMod
 from workloads.quantise.gptq import Gptq
 from workloads.quantise.gwq import Gwq
+from workloads.quantise.lookup import TableCost, table_cost
 from workloads.quantise.mx import Mx
 from workloads.quantise.nvfp4 import NvFp4
 from workloads.quantise.rows import LEVELS, fake_quantise, quantise_rows
 from workloads.quantise.rtn import Rtn
-from workloads.quantise.ternary import TableCost, Ternary, table_cost
+from workloads.quantise.ternary import Ternary
 
 __all__ = [
     "LEVELS",

@@ -62,7 +62,7 @@ class Quantised:
     def codes(self) -> np.ndarray:
         """Codes, int64 out x in, 0 where pruned."""
         codes = np.zeros(self.mask.shape, np.int64)
-        codes[self.mask] = self.streams["values"].numbers
+        codes[self.mask] = self.method._unpack(self.streams["values"], int(self.mask.sum()))
         return codes
 
     @cached_property
@@ -86,7 +86,8 @@ class Quantiser(ABC):
     1. ``quantiser("rtn:bits=4,group=128")`` makes one; it holds no model, so one instance serves every matrix.
     2. ``quantise(weight, hessian, tokens, mask)`` gives a ``Quantised``. ``weight`` float32 out x in, ``hessian`` XᵀX
        [in, in] over ``tokens`` calibration tokens (None unless ``needs_calibration``), ``mask`` bool, True = kept.
-       Pruned weights stay exactly zero, and no scale looks at them. Nothing passed in is changed.
+       Pruned weights become exactly zero, and no scale looks at them; what they were before counts only for methods
+       that ``compensates`` (already zero: nothing to make up for). Nothing passed in is changed.
     3. ``_encode`` writes codes and side streams; values are always what ``_decode`` reads back from them.
     4. ``storage(out, in, kept)`` says the same bits without weights, for models too large to load, and
        ``vector_ops`` the work beside the multiplies. The conformance suite holds 4 against 3.
@@ -98,11 +99,13 @@ class Quantiser(ABC):
     needs_calibration: ClassVar[bool] = False
     #: Choices are made over all matrices that read one input, stacked along out.
     joint_input: ClassVar[bool] = False
+    #: Kept weights make up for pruned ones: ``_encode`` sees what those were.
+    compensates: ClassVar[bool] = False
 
     @property
     @abstractmethod
     def code_bits(self) -> int:
-        """Bits of one weight's code."""
+        """Bits of one weight's code, as it is computed with and held on chip."""
 
     @abstractmethod
     def block(self, inputs: int) -> int:
@@ -112,7 +115,8 @@ class Quantiser(ABC):
     def _encode(
         self, weight: np.ndarray, kept: np.ndarray, hessian: np.ndarray | None, tokens: int
     ) -> tuple[np.ndarray, Streams]:
-        """Codes (integers >= 0, out x in) and the streams beside them; ``weight`` is zero where not ``kept``."""
+        """Codes (integers >= 0, out x in) and the streams beside them; ``weight`` is zero where not ``kept`` unless the
+        method ``compensates``."""
 
     @abstractmethod
     def _decode(self, codes: np.ndarray, streams: Streams) -> np.ndarray:
@@ -136,14 +140,25 @@ class Quantiser(ABC):
             size = weight.shape[1]
             if hessian is None or np.shape(hessian) != (size, size) or tokens < 1:
                 raise InputError(f"{self.name} needs calibration: hessian [{size}, {size}] over tokens >= 1")
-        codes, side = self._encode(np.where(kept, weight, np.float32(0)), kept, hessian, tokens)
-        values = Stream(np.asarray(codes, dtype=np.int64)[kept], self.code_bits, metadata=False)
-        return Quantised(self, kept, {"values": values, **side})
+        seen = weight if self.compensates else np.where(kept, weight, np.float32(0))
+        codes, side = self._encode(seen, kept, hessian, tokens)
+        return Quantised(self, kept, {"values": self._pack(np.asarray(codes, dtype=np.int64)[kept]), **side})
 
     def storage(self, outputs: int, inputs: int, kept: int | None = None) -> StoredBits:
         """Bits of a matrix of that shape with ``kept`` weights (default: all)."""
         kept = outputs * inputs if kept is None else kept
-        return StoredBits(values=kept * self.code_bits, **self._side_bits(outputs, inputs, kept))
+        return StoredBits(values=self.value_bits(kept), **self._side_bits(outputs, inputs, kept))
+
+    def value_bits(self, kept: int) -> int:
+        """Bits that the codes of ``kept`` weights take in memory."""
+        return kept * self.code_bits
+
+    def _pack(self, codes: np.ndarray) -> Stream:
+        """Codes [kept] as they lie in memory; ``_unpack`` reads so many back."""
+        return Stream(codes, self.code_bits, metadata=False)
+
+    def _unpack(self, stream: Stream, count: int) -> np.ndarray:
+        return stream.numbers
 
     def vector_ops(self, tokens: int, outputs: int, inputs: int, kept: int) -> float:
         """ALU operations beside the matrix product of ``tokens`` rows: applying scales, whichever way takes fewer.

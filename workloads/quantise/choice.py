@@ -8,23 +8,38 @@ from dataclasses import dataclass, replace
 from sim.errors import InputError, nearest
 from workloads.checkpoint import MATRIX_TYPES, ModelConfig
 from workloads.quantise.base import Quantiser, quantiser
+from workloads.quantise.lookup import require_span
+from workloads.quantise.ternary import Ternary
 from workloads.shapes import Numerics
 
 
 @dataclass(frozen=True)
 class QuantisationChoice:
     """``weights``: a quantiser, or its label. ``activation_bits`` and ``kv_bits`` (4, 8 or 16) hold for the whole
-    layer: its matrices must agree on them."""
+    layer: its matrices must agree on them. ``lookup_span``: multiply ternary weights by tables of so many inputs
+    (``lookup.py``); None: on the array."""
 
     weights: Quantiser
     activation_bits: int = 8
     kv_bits: int = 8
+    lookup_span: int | None = None
 
-    def __init__(self, weights: Quantiser | str, activation_bits: int = 8, kv_bits: int = 8) -> None:
+    def __init__(
+        self,
+        weights: Quantiser | str,
+        activation_bits: int = 8,
+        kv_bits: int = 8,
+        lookup_span: int | None = None,
+    ) -> None:
         Numerics(activation_bits=activation_bits, kv_bits=kv_bits)
         object.__setattr__(self, "weights", quantiser(weights) if isinstance(weights, str) else weights)
         object.__setattr__(self, "activation_bits", activation_bits)
         object.__setattr__(self, "kv_bits", kv_bits)
+        object.__setattr__(self, "lookup_span", lookup_span)
+        if lookup_span is not None:
+            require_span(lookup_span)
+            if not isinstance(self.weights, Ternary):
+                raise InputError(f"lookup_span is for ternary weights, got {self.weights.label}")
 
 
 Choices = Mapping[tuple[int, str], QuantisationChoice]

@@ -2,8 +2,8 @@
 
 Frantar et al. 2023, arXiv:2210.17323, algorithm 1, from memory: with H⁻¹ = UᵀU, rounding column j leaves
 e = (w_j − q_j) / U_jj and takes e · U_j,: from the columns to come. Columns keep their order (no sorting by H_jj).
-With a mask, pruned columns round to zero and pass their error on too, which is SparseGPT's joint pass with a mask that
-is already chosen.
+With a mask, pruned weights round to zero, and all that they were is an error to pass on: SparseGPT's joint pass with a
+mask that is already chosen. Weights that come already zero leave nothing to make up for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Gptq(UniformQuantiser):
 
     name = "gptq"
     needs_calibration = True
+    compensates = True
 
     def _encode(
         self, weight: np.ndarray, kept: np.ndarray, hessian: np.ndarray | None, tokens: int
@@ -39,7 +40,7 @@ class Gptq(UniformQuantiser):
         codes = np.empty_like(w)
         found: list[Levels] = []
         inputs = len(w)
-        whole = self.fit(w.T[:, None, :]) if self.group is None else None
+        whole = self.fit(np.where(keep, w, 0).T[:, None, :]) if self.group is None else None
         step = ROW_BLOCK if whole is not None else self.block(inputs)
         for start in range(0, inputs, step):
             end = min(start + step, inputs)

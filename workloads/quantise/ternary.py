@@ -1,4 +1,4 @@
-"""Ternary by absolute mean: −1, 0 or 1 times the mean |w| of the group; and what products by table look-up cost.
+"""Ternary by absolute mean: −1, 0 or 1 times the mean |w| of the group. Products by table look-up: ``lookup.py``.
 
 Rounding as in BitNet b1.58 (Ma et al. 2024, arXiv:2402.17764), from memory: round(w / mean|w|) clipped to ±1. The paper
 trains with it and has one scale a matrix; here trained weights are rounded, with a scale a group (stand-in).
@@ -10,23 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.errors import InputError
+from sim.sparsity.formats.stream import Stream
 from workloads.quantise.base import Parts, Quantiser, Streams, register, require_whole
 from workloads.quantise.blocks import HALF_BITS, as_half, divided, half_stream, halves, join, split
+
+TRITS = 5  # in a byte
 
 
 @register
 @dataclass(frozen=True)
 class Ternary(Quantiser):
-    """``group``: inputs a scale, None for whole rows. Codes are value + 1, two bits each (five trits in a byte would be
-    1.6 bits)."""
+    """``group``: inputs a scale, None for whole rows. Codes are value + 1, two bits each; ``packed``: five of them in a
+    byte in memory (3^5 = 243), 1.6 bits each."""
 
     group: int | None = 128
+    packed: bool = False
 
     name = "ternary"
 
     def __post_init__(self) -> None:
         if self.group is not None:
             require_whole("group", self.group, 1)
+        if not isinstance(self.packed, bool):
+            raise InputError(f"packed must be True or False, got {self.packed!r}")
 
     @property
     def code_bits(self) -> int:
@@ -34,6 +41,20 @@ class Ternary(Quantiser):
 
     def block(self, inputs: int) -> int:
         return inputs if self.group is None else min(self.group, inputs)
+
+    def value_bits(self, kept: int) -> int:
+        return -(-kept // TRITS) * 8 if self.packed else super().value_bits(kept)
+
+    def _pack(self, codes: np.ndarray) -> Stream:
+        if not self.packed:
+            return super()._pack(codes)
+        fives = np.pad(codes, (0, -len(codes) % TRITS)).reshape(-1, TRITS)
+        return Stream(fives @ 3 ** np.arange(TRITS), 8, metadata=False)
+
+    def _unpack(self, stream: Stream, count: int) -> np.ndarray:
+        if not self.packed:
+            return super()._unpack(stream, count)
+        return (stream.numbers[:, None] // 3 ** np.arange(TRITS) % 3).reshape(-1)[:count]
 
     def _encode(
         self, weight: np.ndarray, kept: np.ndarray, hessian: np.ndarray | None, tokens: int
@@ -51,27 +72,3 @@ class Ternary(Quantiser):
 
     def _side_bits(self, outputs: int, inputs: int, kept: int) -> Parts:
         return {"scales": outputs * -(-inputs // self.block(inputs)) * HALF_BITS}
-
-
-@dataclass(frozen=True)
-class TableCost:
-    """A ternary product of one row of activations by tables of partial sums, one table a ``span`` of inputs."""
-
-    entries: int
-    build_adds: int
-    lookups: int
-    table_bits: int
-
-
-def table_cost(outputs: int, inputs: int, span: int = 4, sum_bits: int = 16) -> TableCost:
-    """Counted, in the manner of T-MAC (Wei et al. 2024) and ternary look-up engines, from memory.
-
-    A span of g inputs has 3^g sums; all but zero come in pairs of opposite sign, so (3^g − 1) / 2 are kept, each one
-    add from another (the g single inputs are copies and cost none). Each output looks one sum up a span and adds it,
-    where multiply-accumulate takes g of them. ``table_bits``: storage of one row's tables.
-    """
-    for field, value in (("outputs", outputs), ("inputs", inputs), ("sum_bits", sum_bits)):
-        require_whole(field, value, 1)
-    require_whole("span", span, 1, 8)
-    spans, entries = -(-inputs // span), (3**span - 1) // 2
-    return TableCost(entries, spans * (entries - span), outputs * spans, spans * entries * sum_bits)
