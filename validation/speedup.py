@@ -8,18 +8,25 @@ machine on dense ones; ``--write`` refreshes the table and the figure of ``docs/
 - bitmap decode: time of a decode step on a dense array that loads bitmaps over one LPDDR4 channel (bandwidth only);
 - 4 x 4 blocks, 1 x 8 runs: all over those that hold a nonzero, what skipping empty ones would give at best (a count);
 - gating: no time; the array's energy (multipliers and registers) of dense weights over that of pruned ones.
+
+:class:`Speedup` is the same as a figure of a paper (``sparchitect figure speedup``).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from accel_models import accelerator
+from dse.figures.base import Figure
+from dse.figures.style import PAGE_IN, legend_above, line_look
+from sim.errors import InputError, nearest
 from sim.report import Report
 from sim.simulate import simulate
 from sim.sparsity.profile import BLOCKS, RUNS
@@ -27,9 +34,12 @@ from workloads.bundled import profile_tables
 from workloads.recipe import LEVELS, METHODS
 from workloads.traces import load_trace
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
 MODEL = "smollm2_135m"
 PAGE = Path(__file__).parents[1] / "docs" / "sparsity.md"
-FIGURE = PAGE.with_name("speedup.png")
+PICTURE = PAGE.with_name("speedup.png")
 LINES = ("ideal", "output lanes", "input lanes", "2:4", "bitmap decode", "4x4 blocks", "1x8 runs", "gating (energy)")
 _ARRAY = ["compute", "edge", "imbalance", "fill_drain"]
 _START, _END = "<!-- speedup -->\n", "<!-- end of speedup -->"
@@ -61,14 +71,14 @@ _MEASURED = {
 }
 
 
-def table() -> pd.DataFrame:
+def table(methods: Sequence[str] = METHODS) -> pd.DataFrame:
     """One row a (method, pattern): sparsity in per cent and the gain of every line (NaN where it has none)."""
     dense = {
         line: read(_report(machine, fields, "dense", phase))
         for line, (machine, fields, phase, read) in _MEASURED.items()
     }
     rows = []
-    for method in METHODS:
+    for method in methods:
         for pattern in (*(str(level) for level in LEVELS), "2_4"):
             profiles = profile_tables(MODEL).index(f"{method}_{pattern}")
             elements = profiles.shapes.prod(axis=1).sum()
@@ -90,28 +100,57 @@ def _over_filled(shapes: np.ndarray, tile: tuple[int, int], empty: np.ndarray) -
     return float(tiles / (tiles - empty.sum()))
 
 
-def figure(found: pd.DataFrame, path: Path) -> None:
-    """Gain against sparsity, one panel a method, the ideal 1 / (1 - s) dashed."""
-    import matplotlib
+class Speedup(Figure):
+    """Gain against sparsity, a panel a method, the ideal 1 / (1 - s) dashed; 2:4 at its own masks.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    ``numbers``: :func:`table` of these ``methods`` (default Wanda) and ``lines`` (of :data:`LINES`; default all).
 
-    drawn, axes = plt.subplots(1, len(METHODS), figsize=(10, 3.8), sharey=True, layout="constrained")
-    marks = dict(zip(LINES[1:], "os*D^v+", strict=True))
-    for panel, method in zip(axes, METHODS, strict=True):
-        part = found[found["method"] == method]
-        smooth = np.linspace(0, 72, 100)
-        panel.plot(smooth, 100 / (100 - smooth), "k--", linewidth=1, label="ideal 1 / (1 - s)")
-        for line, mark in marks.items():
-            points = part[part["pattern"] == "2:4"] if line == "2:4" else part[part["pattern"] != "2:4"]
-            panel.plot(points["sparsity"], points[line], marker=mark, markersize=5, linewidth=1, label=line)
-        panel.set(title=method, xlabel="sparsity (%)", xlim=(0, 72))
-        panel.grid(alpha=0.3)
-    axes[0].set_ylabel("gain over dense weights (x)")
-    axes[0].legend(fontsize=8, loc="upper left")
-    drawn.savefig(path, dpi=110)
-    plt.close(drawn)
+    Raises:
+        InputError: an unknown method or line, or data that are no such table.
+    """
+
+    def __init__(
+        self, found: Any = None, methods: Sequence[str] = ("wanda",), lines: Sequence[str] | None = None
+    ) -> None:
+        chosen = [methods] if isinstance(methods, str) else list(methods)
+        self._lines = [line for line in LINES if line != "ideal"] if lines is None else [*dict.fromkeys(lines)]
+        for what, given, known in (("method", chosen, METHODS), ("line", self._lines, LINES[1:])):
+            for name in given:
+                if name not in known:
+                    raise InputError(f"{what} '{name}' is unknown, {nearest(name, known)}")
+            if not given:
+                raise InputError(f"speedup needs at least one {what}")
+        if found is None:
+            found = table(chosen)
+        elif not isinstance(found, pd.DataFrame) or not {"method", "pattern", "sparsity", *self._lines} <= set(found):
+            raise InputError("speedup takes the table of validation.speedup.table(), or nothing")
+        kept = found[found["method"].isin(chosen)]
+        self.numbers = kept[["method", "pattern", "sparsity", "ideal", *self._lines]].reset_index(drop=True)
+
+    def _down(self, width_in: float) -> int:
+        return self.numbers["method"].nunique() if width_in < PAGE_IN else 1
+
+    def height_in(self, width_in: float) -> float:
+        return 1.0 + 1.9 * self._down(width_in)
+
+    def draw(self, canvas: Canvas) -> None:
+        methods = list(dict.fromkeys(self.numbers["method"]))
+        down = self._down(canvas.get_figwidth())
+        panels = canvas.subplots(down, len(methods) // down, sharey=True, sharex=True, squeeze=False).ravel()
+        most = 1.03 * self.numbers["sparsity"].max()
+        smooth = np.linspace(0, most, 100)
+        for panel, method in zip(panels, methods, strict=True):
+            part = self.numbers[self.numbers["method"] == method]
+            panel.plot(smooth, 100 / (100 - smooth), "k--", linewidth=1.0, label="ideal 1 / (1 - s)")
+            for line in self._lines:
+                points = part[(part["pattern"] == "2:4") == (line == "2:4")]
+                look = line_look(LINES.index(line) - 1)
+                panel.plot(points["sparsity"], points[line], label=line, **look)
+            panel.set(title=method, xlim=(0, most), ylim=(0.85, None))
+        for panel in panels[-1:] if down > 1 else panels:
+            panel.set_xlabel("sparsity (%)")
+        panels[down // 2 if down > 1 else 0].set_ylabel("gain over dense weights (×)")
+        legend_above(canvas, *panels[0].get_legend_handles_labels())
 
 
 def markdown(found: pd.DataFrame) -> str:
@@ -135,7 +174,9 @@ def main() -> None:
         page = PAGE.read_text(encoding="utf-8")
         before, rest = page.split(_START)
         PAGE.write_text(before + _START + text + _END + rest.split(_END)[1], encoding="utf-8")
-        figure(found, FIGURE)
+        temporary = PICTURE.with_name(f".{PICTURE.name}")
+        temporary.write_bytes(Speedup(found, METHODS).png(PAGE_IN))
+        os.replace(temporary, PICTURE)
 
 
 if __name__ == "__main__":
