@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sim.sparsity.reorder.transform import reorder
     from sim.spec import Accelerator
     from sim.trace import Op, Sparsity, Trace, gemm
+    from sparchitect.peers import from_scalesim, from_zigzag
+    from validation.figures import figure
     from workloads.activations import with_activation_zeros
     from workloads.importers import from_onnx, from_torch
     from workloads.llm import llm
@@ -48,8 +50,11 @@ _HOME = {
     "elementwise": "sim.operations",
     "evaluate": "sim.simulate",
     "explore": "dse.explore",
+    "figure": "validation.figures",
     "from_onnx": "workloads.importers",
+    "from_scalesim": "sparchitect.peers",
     "from_torch": "workloads.importers",
+    "from_zigzag": "sparchitect.peers",
     "gemm": "sim.trace",
     "gemv": "sim.operations",
     "llm": "workloads.llm",
@@ -80,8 +85,11 @@ __all__ = [
     "elementwise",
     "evaluate",
     "explore",
+    "figure",
     "from_onnx",
+    "from_scalesim",
     "from_torch",
+    "from_zigzag",
     "gemm",
     "gemv",
     "llm",

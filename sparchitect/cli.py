@@ -12,8 +12,13 @@ import typer
 
 from sim.errors import InputError
 from sim.version import __version__
-from sparchitect import arguments
+from sparchitect import arguments, completion
+from sparchitect.figure_command import figure_app
+from sparchitect.import_command import import_app
+from sparchitect.prune_command import prune
+from sparchitect.report_command import report
 from sparchitect.trace_command import trace_app
+from sparchitect.validate_command import validate
 
 app = typer.Typer(
     add_completion=True,
@@ -31,13 +36,30 @@ class Interrupted(Exception):
 
 
 Machine = Annotated[
-    str, typer.Option("--accelerator", "-a", help="A machine's name, or its YAML file.", metavar="NAME|FILE")
+    str,
+    typer.Option(
+        "--accelerator",
+        "-a",
+        help="A machine's name, or its YAML file.",
+        metavar="NAME|FILE",
+        autocompletion=completion.machines,
+    ),
 ]
 Gemm = Annotated[str | None, typer.Option(help="One GEMM: M tokens, N outputs, K inputs.", metavar="MxNxK")]
-TraceName = Annotated[str | None, typer.Option(help="A bundled trace's name, or a trace file.", metavar="NAME|FILE")]
+TraceName = Annotated[
+    str | None,
+    typer.Option(
+        help="A bundled trace's name, or a trace file.", metavar="NAME|FILE", autocompletion=completion.traces
+    ),
+]
 Bits = Annotated[int | None, typer.Option(help="Operand bits of --gemm, 1 to 16 (default 8).", metavar="N")]
 Objective = Annotated[
-    str, typer.Option(help="What each op's mapping minimises: latency, energy, edp or traffic.", metavar="NAME")
+    str,
+    typer.Option(
+        help="What each op's mapping minimises: latency, energy, edp or traffic.",
+        metavar="NAME",
+        autocompletion=completion.objectives,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
@@ -48,7 +70,11 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog="Exit codes: 0 done; 1 checked, and something is wrong or differs; 2 bad input, one line on stderr; "
+    "130 Ctrl-C; 141 the reader of a pipe left.",
+)
 def _root(
     context: typer.Context,
     version: Annotated[
@@ -68,7 +94,9 @@ def simulate(
     density: Annotated[
         float | None, typer.Option(help="Weight density of --gemm, 0 to 1: a random mask is drawn.", metavar="D")
     ] = None,
-    engine: Annotated[str, typer.Option(help="analytic or timeline.", metavar="NAME")] = "analytic",
+    engine: Annotated[
+        str, typer.Option(help="analytic or timeline.", metavar="NAME", autocompletion=completion.engines)
+    ] = "analytic",
     objective: Objective = "latency",
     mapping: Annotated[
         Path | None,
@@ -198,7 +226,10 @@ def sweep(
 
 @app.command()
 def explore(
-    space: Annotated[str, typer.Argument(help="A bundled space's name, or its YAML file.")] = "edge_codesign",
+    space: Annotated[
+        str,
+        typer.Argument(help="A bundled space's name, or its YAML file.", autocompletion=completion.spaces),
+    ] = "edge_codesign",
     trials: Annotated[
         int, typer.Option(help="Designs to evaluate, those of a resumed study included.", metavar="N")
     ] = 1000,
@@ -246,6 +277,11 @@ def list_(json_: Json = False) -> None:
     """List what is bundled.
 
     Machines, traces, models, search spaces and pruning methods.
+
+    \b
+    Examples:
+      sparchitect list
+      sparchitect list --json
     """
     from sparchitect.display import inventory, listing
 
@@ -256,64 +292,12 @@ def list_(json_: Json = False) -> None:
     print(listing(found))
 
 
-@app.command()
-def prune(
-    method: Annotated[str, typer.Option(help="A method; 'sparchitect list' names them.", metavar="NAME")] = "wanda",
-    pattern: Annotated[
-        str,
-        typer.Option(help='Share removed ("0.5"), n:m kept ("2:4"), blocks ("0.5 1x16").', metavar="P"),
-    ] = "0.5",
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", help="Matrix type, or all, attn, ffn; repeat. Default: all seven.", metavar="TYPE"),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="GGUF, safetensors, npz file or HF folder; default: SmolLM2.", metavar="FILE")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Trace to write; default: traces/MODEL_METHOD_PATTERN.", metavar="FILE")
-    ] = None,
-    phase: Annotated[str, typer.Option(help="prefill, or one decode step.", metavar="NAME")] = "prefill",
-    tokens: Annotated[int, typer.Option(help="Tokens of the prefill.", metavar="N")] = 128,
-    context: Annotated[int, typer.Option(help="Cached positions of the decode step.", metavar="N")] = 512,
-    evaluate: Annotated[bool, typer.Option(help="Measure perplexity of the pruned model (minutes).")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of calibration windows.", metavar="N")] = 0,
-    json_: Json = False,
-) -> None:
-    """Prune a real model into a trace.
-
-    Measures the perplexity of the pruned model and writes a trace with exact lane profiles.
-
-    \b
-    Examples:
-      sparchitect prune --method wanda --pattern 2:4
-      sparchitect prune --method ffn_channels --pattern 0.2 --no-evaluate --out traces/narrow
-      sparchitect simulate -a sparse_lanes --trace traces/narrow
-    """
-    from sparchitect.display import progress, pruned
-    from workloads.traces import prune_to_trace
-
-    with progress(quiet=json_) as tick:
-        path, trace = prune_to_trace(
-            model=model,
-            method=method,
-            pattern=pattern,
-            types=types,
-            out=out,
-            phase=phase,
-            tokens=tokens,
-            context=context,
-            evaluate=evaluate,
-            seed=seed,
-            progress=tick,
-        )
-    if json_:
-        print(arguments.one_json({"trace": str(path), **trace.meta}))
-        return
-    print(pruned(path, trace))
-
-
+app.command()(prune)
+app.command()(report)
+app.command()(validate)
 app.add_typer(trace_app, name="trace")
+app.add_typer(figure_app, name="figure")
+app.add_typer(import_app, name="import")
 
 
 def main() -> None:
@@ -337,13 +321,22 @@ def _guard(run: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
         print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader left; nothing more may be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        return _left()
+    except SystemExit as error:  # what typer makes of a broken pipe while a verb prints
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return _left()
     except MemoryError as error:
         return _refuse(f"not enough memory for this ({error})" if str(error) else "not enough memory for this")
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _left() -> int:
+    """The reader left: nothing more may be written, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return 141
 
 
 def _refuse(message: str) -> int:

@@ -24,7 +24,8 @@ Tick = Callable[[str, int, int], None]
 @contextmanager
 def progress(quiet: bool = False, rate: bool = False) -> Iterator[Tick]:
     """A callback ``(what, done, total)`` that draws one bar a task on stderr; silent off a terminal or when
-    ``quiet``. ``rate``: also how many are done a second, not counting those done at the first call."""
+    ``quiet``. What stands before ": " in ``what`` is the task, what stands after it may change. ``rate``: also how many
+    are done a second, not counting those done at the first call."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -42,19 +43,22 @@ def progress(quiet: bool = False, rate: bool = False) -> Iterator[Tick]:
         MofNCompleteColumn(),
         *([TextColumn("{task.fields[rate]}")] if rate else []),
         TimeElapsedColumn(),
+        TextColumn("gone,"),
         TimeRemainingColumn(),
+        TextColumn("to go"),
     )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
         began: dict[str, tuple[float, int]] = {}
 
         def tick(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, rate="")
-                began[what] = time.monotonic(), done
-            since, before = began[what]
+            task = what.partition(": ")[0]
+            if task not in tasks:
+                tasks[task] = bars.add_task(what, total=total, rate="")
+                began[task] = time.monotonic(), done
+            since, before = began[task]
             per_second = f"{(done - before) / max(time.monotonic() - since, 1e-9):,.0f}/s" if done > before else ""
-            bars.update(tasks[what], completed=done, total=total, rate=per_second)
+            bars.update(tasks[task], description=what, completed=done, total=total, rate=per_second)
 
         yield tick
 
@@ -64,8 +68,6 @@ def pareto_table(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from workloads.recipe import Recipe
-
     run = result.run
     console = Console(width=None if Console().is_terminal else 160)
     title = (
@@ -74,39 +76,12 @@ def pareto_table(result: Result) -> None:
     if len(result.reported) < run["pareto_points"]:
         title += f", {len(result.reported)} that span them:"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    measured = "perplexity_measured" in result.reported
-    names = [
-        "machine",
-        "array",
-        "shared KiB",
-        "DRAM",
-        "latency ms",
-        "prefill ms",
-        "decode ms",
-        "mJ/token",
-        "mm2",
-        "perplexity",
-    ]
-    for name in [*names, *(["measured"] if measured else []), "pruning"]:
+    names, rows = pareto_rows(result)
+    for name in names:
         left = name in ("machine", "DRAM", "pruning")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "pruning", overflow="fold")
-    for row in result.reported.to_dict("records"):
-        machine = result.space.machine({k[6:]: v for k, v in row.items() if k.startswith("param_") and v == v})
-        cells = [
-            row["machine"],
-            f"{machine.array.rows}x{machine.array.cols}",
-            f"{next(iter(machine.memory.values())).capacity_kib:g}",
-            f"{machine.dram.standard} x{machine.dram.channels}",
-            f"{row['latency_s'] * 1e3:.1f}",
-            f"{row['prefill_s'] * 1e3:.1f}",
-            f"{row['decode_s'] * 1e3:.2f}",
-            f"{row['energy_per_token_pj'] * 1e-9:.2f}",
-            f"{row['area_mm2']:.2f}",
-            f"{row['perplexity']:.2f}",
-        ]
-        if measured:
-            cells.append(f"{row['perplexity_measured']:.2f}")
-        table.add_row(*cells, Recipe.parse(row["recipe"]).short)
+    for cells in rows:
+        table.add_row(*cells)
     if result.reported.empty:
         console.print(f"{title}: {why_none(result.trials)}", highlight=False)
     else:
@@ -123,6 +98,34 @@ def pareto_table(result: Result) -> None:
     for name in ("pareto.csv", "pareto.pdf", "pareto.png", "trials.parquet", "run.json"):
         if (result.folder / name).is_file():
             console.print(f"  {result.folder / name}", highlight=False)
+
+
+def pareto_rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Names and cells of the reported Pareto points; a column "measured" where perplexity was measured again."""
+    from workloads.recipe import Recipe
+
+    measured = "perplexity_measured" in result.reported
+    rows = []
+    for row in result.reported.to_dict("records"):
+        machine = result.space.machine({k[6:]: v for k, v in row.items() if k.startswith("param_") and v == v})
+        rows.append(
+            [
+                row["machine"],
+                f"{machine.array.rows}x{machine.array.cols}",
+                f"{next(iter(machine.memory.values())).capacity_kib:g}",
+                f"{machine.dram.standard} x{machine.dram.channels}",
+                f"{row['latency_s'] * 1e3:.1f}",
+                f"{row['prefill_s'] * 1e3:.1f}",
+                f"{row['decode_s'] * 1e3:.2f}",
+                f"{row['energy_per_token_pj'] * 1e-9:.2f}",
+                f"{row['area_mm2']:.2f}",
+                f"{row['perplexity']:.2f}",
+                *([f"{row['perplexity_measured']:.2f}"] if measured else []),
+                Recipe.parse(row["recipe"]).short,
+            ]
+        )
+    names = ["machine", "array", "shared KiB", "DRAM", "latency ms", "prefill ms", "decode ms", "mJ/token", "mm2"]
+    return [*names, "perplexity", *(["measured"] if measured else []), "pruning"], rows
 
 
 def why_none(trials: pd.DataFrame) -> str:

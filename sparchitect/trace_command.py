@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.errors import InputError, nearest
-from sparchitect import arguments
+from sparchitect import arguments, completion
 
 if TYPE_CHECKING:
     from sim.trace import Trace
@@ -20,7 +20,12 @@ trace_app = typer.Typer(
     help="Build, import, show, validate and compare trace files.",
 )
 
-Source = Annotated[str, typer.Argument(help="A trace file, or a bundled trace's name.", metavar="FILE|NAME")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A trace file, or a bundled trace's name.", metavar="FILE|NAME", autocompletion=completion.traces
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Trace to write: FILE.parquet, and npz files beside it.", metavar="FILE")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 _PART = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
@@ -29,7 +34,7 @@ _BITS = ("weight_bits", "activation_bits", "kv_bits")
 
 @trace_app.command()
 def build(
-    model: Annotated[str, typer.Argument(help="A model's name, or its config.json.")],
+    model: Annotated[str, typer.Argument(help="A model's name, or its config.json.", autocompletion=completion.models)],
     out: Out,
     phase: Annotated[
         str, typer.Option(help="prefill, decode, request, mixed, speculative, diffusion or encode.", metavar="NAME")
@@ -204,8 +209,11 @@ def validate(source: Source, json_: Json = False) -> None:
 
 @trace_app.command()
 def diff(
-    a: Annotated[str, typer.Argument(help="A trace file, or a bundled trace's name.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="Another.", metavar="B")],
+    a: Annotated[
+        str,
+        typer.Argument(help="A trace file, or a bundled trace's name.", metavar="A", autocompletion=completion.traces),
+    ],
+    b: Annotated[str, typer.Argument(help="Another.", metavar="B", autocompletion=completion.traces)],
     meta: Annotated[bool, typer.Option(help="Compare what is said about the trace, too.")] = True,
     json_: Json = False,
 ) -> None:

@@ -101,29 +101,39 @@ def fit_all(table: pd.DataFrame) -> dict[str, Fit]:
     return fits
 
 
+def left_out() -> pd.DataFrame:
+    """Every measurement with ``predicted`` ms by parameters from the *other* groups of its link (``efficiency``,
+    ``latency_ns``), and ``fitted`` ms by parameters from all groups."""
+    data = rows()
+    everything = fit_all(data)
+    found = []
+    for _, group in data.groupby(GROUP, sort=False):
+        link = group["link"].iloc[0]
+        fits = everything | {link: fit(data.drop(group.index), link, everything)}
+        predicted, fitted = (predict(group, f) for f in (fits, everything))
+        parameters = {"efficiency": fits[link].efficiency, "latency_ns": fits[link].latency_ns}
+        found.append(group.assign(predicted=predicted, fitted=fitted, **parameters))
+    return pd.concat(found)
+
+
 def table() -> pd.DataFrame:
     """One row a group: the parameters from the *other* groups of its link, and the errors of its times (per cent).
 
     ``error %`` is the mean of abs(predicted / measured - 1), ``large %`` the same for messages of 4 MB and more,
     ``bias %`` the median of predicted / measured - 1, ``fitted %`` the mean error when the group is fitted, too.
     """
-    data = rows()
-    everything = fit_all(data)
     found = []
-    for key, group in data.groupby(GROUP, sort=False):
-        link = group["link"].iloc[0]
-        rest = data.drop(group.index)
-        fits = everything | {link: fit(rest, link, everything)}
+    for key, group in left_out().groupby(GROUP, sort=False):
         measured = group["time_ms_median"].to_numpy()
-        ratio, fitted = (predict(group, f) / measured - 1 for f in (fits, everything))
+        ratio, fitted = (group[who].to_numpy() / measured - 1 for who in ("predicted", "fitted"))
         large = group["size_bytes"].to_numpy() >= 4e6
         found.append(
             {
                 **dict(zip(GROUP, key, strict=True)),
-                "link": link,
+                "link": group["link"].iloc[0],
                 "rows": len(group),
-                "efficiency": round(fits[link].efficiency, 3),
-                "latency_us": round(fits[link].latency_ns / 1e3, 2),
+                "efficiency": round(group["efficiency"].iloc[0], 3),
+                "latency_us": round(group["latency_ns"].iloc[0] / 1e3, 2),
                 "error %": round(100 * np.abs(ratio).mean(), 1),
                 "large %": round(100 * np.abs(ratio[large]).mean(), 1),
                 "bias %": round(100 * float(np.median(ratio)), 1),

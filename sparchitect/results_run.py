@@ -1,0 +1,105 @@
+"""What ``simulate --json`` and ``validate --json`` printed, as pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sim.errors import InputError
+from sparchitect.page import Page, Part
+
+_SLOWEST = 10
+
+
+def run_page(path: Path, found: dict[str, Any]) -> Page:
+    """One simulation: totals, what limits it, its slowest ops, energy, area, notes, and where it is from."""
+    from sim.report_text import shares, si
+
+    try:
+        total = max(float(sum(found["stall_cycles"].values())), 1e-30)
+        largest = max(found["stall_cycles"], key=lambda cause: found["stall_cycles"][cause])
+        page = Page(f"{found['trace']} on {found['machine']} ({found['engine']}, mapped for {found['objective']})")
+        page.facts = {
+            "kind": "simulation",
+            "file": str(path),
+            **{key: value for key, value in found.items() if key not in ("ops", "nest")},
+            "limit": {"cause": largest, "share": found["stall_cycles"][largest] / total},
+            "slowest": _slowest(found),
+        }
+        time = (
+            f"{found['cycles']:,} cycles, {si(found['seconds'], 's')}, {100 * found['utilization']:.1f} % of PEs busy"
+        )
+        page.parts.append(
+            Part(
+                "totals",
+                (
+                    time,
+                    f"{si(found['energy_pj'] * 1e-12, 'J')} "
+                    f"({si(found['energy_without_leakage_pj'] * 1e-12, 'J')} without leakage)",
+                    f"{found['area_mm2']:.3f} mm2",
+                    f"{si(found['dram_bytes'], 'B')} from and to DRAM",
+                ),
+            )
+        )
+        page.parts += [
+            Part("cycles by cause", (shares(found["stall_cycles"], total),)),
+            _ops(page.facts["slowest"]),
+            Part("energy", (shares(found["energy_by_component_pj"], max(found["energy_pj"], 1e-30)),)),
+            Part("area", (shares(found["area_by_component_mm2"], max(found["area_mm2"], 1e-30)),)),
+            Part("notes", tuple(found["notes"])),
+            _origin(found["provenance"]),
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is no output of simulate --json ({str(error)[:80]})") from None
+    return page
+
+
+def _slowest(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ops of one kind (layers together) by cycles, each with its largest cause."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for op in found["ops"]:
+        kind = re.sub(r"^layer\d+\.", "", str(op["name"]))
+        entry = kinds.setdefault(kind, {"ops": kind, "count": 0, "cycles": 0.0, "causes": {}})
+        entry["count"] += 1
+        entry["cycles"] += float(op["cycles"])
+        for cause in found["stall_cycles"]:
+            entry["causes"][cause] = entry["causes"].get(cause, 0.0) + float(op.get(cause) or 0.0)
+    shown = sorted(kinds.values(), key=lambda entry: -entry["cycles"])[:_SLOWEST]
+    for entry in shown:
+        causes = entry.pop("causes")
+        cause = max(causes, key=lambda name: causes[name])
+        entry |= {"largest_cause": cause, "share_of_it": causes[cause] / max(entry["cycles"], 1e-30)}
+    return shown
+
+
+def _ops(slowest: list[dict[str, Any]]) -> Part:
+    rows = tuple(
+        (e["ops"], f"{e['count']:,}", f"{e['cycles']:,.0f}", f"{e['largest_cause']} {100 * e['share_of_it']:.0f} %")
+        for e in slowest
+    )
+    return Part("slowest ops", (), ("op", "of them", "cycles", "largest cause"), rows)
+
+
+def _origin(provenance: dict[str, Any]) -> Part:
+    lines = [f"sparchitect {provenance['version']}, machine {provenance['config_hash']}"]
+    stated = {k: v for k, v in (provenance.get("trace") or {}).items() if isinstance(v, str | int | float)}
+    if stated:
+        lines.append("trace: " + ", ".join(f"{key} {value}" for key, value in sorted(stated.items())))
+    return Part("where from", tuple(lines))
+
+
+def validation_page(path: Path, found: dict[str, Any]) -> Page:
+    """What ``validate`` measured."""
+    from validation.runner import equal_text, error_texts
+
+    measures = found["measures"]
+    failed = [m for m in measures if not m["holds"]]
+    page = Page(f"Validation {path}: {'all exact claims hold' if not failed else f'{len(failed)} exact claims FAIL'}")
+    page.facts = {"kind": "validation", "file": str(path), **found}
+    names = ("reference", "what", "rows", "equal", "mean", "median", "p90", "worst", "from")
+    rows = tuple(
+        (m["name"], m["what"], f"{m['rows']:,}", equal_text(m), *error_texts(m), m["source"]) for m in measures
+    )
+    page.parts = [Part("measures", (), names, rows), Part("where from", (f"sparchitect {found['version']}",))]
+    return page
