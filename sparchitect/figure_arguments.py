@@ -118,4 +118,4 @@ def reports(
 
 def depth(text: str) -> int | str:
     """A barrier depth: a number, or what the model makes of another word."""
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isdecimal() and len(text) < 10 else text

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparchitect import arguments
+from sparchitect import arguments, completion
 from sparchitect.figure_arguments import (
     Assignment,
     Depth,
@@ -48,6 +48,7 @@ figure_app = typer.Typer(
       traffic      -a dense_ws -a sparse_lanes --trace T
       area         -a dense_ws -a sparse_lanes
       sensitivity  -a dense_ws -a sparse_lanes --trace T --vary array.rows=8,16,32,64
+      sparsity     -a dense_ws -a sparse_lanes --method wanda
       heatmap      -a dense_ws --trace T --vary array.rows=8,16,32 --vary array.cols=8,16,32
       gantt        -a dense_ws --trace T --op layer0.ffn_up --tiles 12
       mask         --trace traces/mine --op layer0.attn_q
@@ -178,6 +179,35 @@ def sensitivity(
     check(out, width)
     grid, designs, work = arguments.grid(vary), machines(accelerator, set_), works(trace, gemm)
     draw("sensitivity", designs, out, width, json_, traces=work, grid=grid, metric=metric)
+
+
+@figure_app.command()
+def sparsity(
+    accelerator: Machines,
+    method: Annotated[str, typer.Option(help="magnitude, wanda or sparsegpt.", metavar="NAME")] = "wanda",
+    phase: Annotated[str, typer.Option(help="prefill or decode.", metavar="NAME")] = "prefill",
+    metric: Annotated[str, typer.Option(help="latency, energy or edp.", metavar="NAME")] = "latency",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Gains are over this machine on dense weights; default: the first.",
+            metavar="NAME",
+            autocompletion=completion.machines,
+        ),
+    ] = None,
+    set_: Set = None,
+    label: Labels = None,
+    out: Out = None,
+    width: Width = 3.5,
+    json_: Json = False,
+) -> None:
+    """Gain of machines on a pruned model, against sparsity."""
+    check(out, width)
+    drawn = machines(accelerator, set_)
+    known = [one.name for one in drawn] if label is None else label
+    over = baseline if baseline is None or baseline in known else machines([baseline], set_)[0]
+    options = {"method": method, "phase": phase, "metric": metric, "baseline": over, "labels": label}
+    draw("sparsity", drawn, out, width, json_, **options)
 
 
 @figure_app.command()

@@ -15,6 +15,8 @@
     "traffic"      reports, labels=None                     bytes read and written, level by level
     "area"         reports or machines, labels=None         stacked area by component
     "sensitivity"  machines, traces=..., grid={"array.rows": [8, 16, 32]}, metric="latency"    one field swept
+    "sparsity"     machines, names or reports, method="wanda", phase="prefill", metric="latency", baseline=None,
+                   labels=None                              gain over dense weights on pruned ones, a line a machine
     "heatmap"      machine, trace=..., grid={"array.rows": [...], "array.cols": [...]}, metric="utilization"
     "gantt"        report (engine="timeline"), op=None, tiles=24, first=1      when tiles load, compute and store
     "mask"         trace with masks, or a mask (out x in); op=None, lanes=16, barrier_depth=64, orientation="output",
@@ -24,9 +26,10 @@
     "pareto"       study folder (of sp.explore), x="latency", y="energy", colour="perplexity"
     "hypervolume"  study folder or folders                  volume against trials
     "importance"   study folder, metric="latency", top=12, method="ped_anova"       which parameters decide
-    "speedup"      None, methods=("wanda",), lines=None     gain of real masks against sparsity, ideal 1/(1-s)
+    "speedup"      None, methods=("wanda",), lines=None     gain of real masks against sparsity on fixed machines
     "validation"   None, against="rtl"                      predicted against reference (names: validation.scatter)
 
-``metric`` is one of latency, energy, edp, area, traffic, utilization (sweeps), or latency, energy, area, perplexity,
-front (importance). The command line has the same kinds: ``sparchitect figure --help``.
+``metric`` is one of latency, energy, edp, area, traffic, utilization (sweeps), latency, energy, edp (sparsity), or
+latency, energy, area, perplexity, front (importance). The command line has the same kinds:
+``sparchitect figure --help``.
 """

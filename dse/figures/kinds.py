@@ -19,6 +19,7 @@ KINDS = {
     "traffic": "dse.figures.traffic:Traffic",
     "area": "dse.figures.area:Area",
     "sensitivity": "dse.figures.sensitivity:Sensitivity",
+    "sparsity": "dse.figures.sparsity:Gains",
     "heatmap": "dse.figures.heatmap:Heatmap",
     "gantt": "dse.figures.gantt:Gantt",
     "mask": "dse.figures.mask:Mask",

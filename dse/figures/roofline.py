@@ -77,10 +77,10 @@ class Roofline(Figure):
                 part["ops_per_byte"].clip(upper=high / 1.15),
                 part["gops"],
                 s=12 + 90 * part["share"],
-                color=colour,
+                facecolor=(colour, 0.25),  # hardly filled: points of several runs lie on each other
+                edgecolor=colour,
                 marker=MARKERS[i % len(MARKERS)],
-                edgecolor="black",
-                linewidth=0.4,
+                linewidth=0.9,
                 label=bar,
                 zorder=3,
             )
@@ -89,7 +89,7 @@ class Roofline(Figure):
         axis.set_xlim(low, high)
         axis.set_ylim(table["gops"].min() / 2, table["peak_gops"].max() * 1.8)
         axis.set_xlabel("operations per DRAM byte")
-        axis.set_ylabel("giga-operations per second")
+        axis.set_ylabel("useful Gop/s\n(skipped zeros not counted)")
         plain_log_ticks(axis.xaxis)
         plain_log_ticks(axis.yaxis)
         handles, labels = axis.get_legend_handles_labels()

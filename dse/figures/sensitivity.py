@@ -59,13 +59,14 @@ class Sensitivity(Figure):
         factor, unit = (100.0, "%") if self._metric.unit is None else _scale(self.numbers[column], self._metric.unit)
         numeric = is_numeric(self._values)
         x = np.array(self._values, dtype=float) if numeric else np.arange(len(self._values), dtype=float)
+        order = np.argsort(x, kind="stable")  # values may come in any order, a line goes from left to right
         one_machine, one_trace = (self.numbers[c].nunique() == 1 for c in ("machine", "trace"))
         lines = self.numbers.groupby(["machine", "trace"]).ngroups
         for i, ((machine, trace), part) in enumerate(self.numbers.groupby(["machine", "trace"], sort=False)):
             name = trace if one_machine and not one_trace else machine if one_trace else f"{machine}, {trace}"
             look = line_look(i) if numeric else line_look(i) | {"linestyle": "none"}
             at = x if numeric else x + 0.4 * ((i + 0.5) / lines - 0.5)  # side by side: nothing lies between names
-            axis.plot(at, part[column].to_numpy() * factor, label=name, **look)
+            axis.plot(at[order], part[column].to_numpy()[order] * factor, label=name, **look)
             bad = ~part["feasible"].to_numpy()
             (crosses,) = axis.plot(
                 at[bad], np.zeros(bad.sum()), "kx", transform=axis.get_xaxis_transform(), clip_on=False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -22,6 +23,7 @@ import pytest
 import dse.figures.heatmap
 import dse.figures.importance
 import dse.figures.sensitivity
+import dse.figures.sparsity
 import sparchitect as sp
 import validation.scatter
 from dse.figures.base import PAGE_IN, Figure
@@ -34,6 +36,7 @@ from dse.space import load
 from dse.study import OBJECTIVES
 from sim.counts import CAUSES, COLUMNS, INDEX
 from sim.errors import InputError
+from sim.report import Report
 from sim.simulate import simulate
 from sim.timeline import Events
 from sim.trace import Op, Sparsity, Trace
@@ -100,6 +103,26 @@ def fixed_traces() -> Trace:
     return Trace.from_ops(ops, {"name": "by_hand"})
 
 
+def pruned_work(level: int, **meta) -> Trace:
+    """One GEMM of a layer that has lost ``level`` per cent of its weights, and a head that has not."""
+    shape = {"m": 8, "n": 40, "k": 100}
+    layer = Op("layer0.ffn_up", numbers=shape | {"layer": 0, "nonzeros": 40 * (100 - level)})
+    about = {"name": f"by_hand_{level}", "recipe": f"wanda_{level}" if level else "dense"} | meta
+    return Trace.from_ops([layer, Op("lm_head", numbers=shape)], about)
+
+
+@functools.cache
+def pruned_runs() -> tuple[Report, ...]:
+    """Two machines on dense and pruned weights; only the second gets faster, one per cent for each of the zeros."""
+    return tuple(
+        dataclasses.replace(
+            fixed_report(machine, 1 - level / 100 * gains), trace=f"by_hand_{level}", work=pruned_work(level)
+        )
+        for machine, gains in (("dense_ws", 0), ("sparse_lanes", 1))
+        for level in (0, 70, 30)
+    )
+
+
 def study_folder(folder: Path, trials: int = 120) -> Path:
     """A study's files with made trials."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +179,7 @@ def build(kind: str, folder: Path, patch: pytest.MonkeyPatch) -> Figure:
         "traffic": lambda: figure(kind, runs),
         "area": lambda: figure(kind, machines),
         "sensitivity": lambda: figure(kind, machines, traces=work, grid=grid),
+        "sparsity": lambda: figure(kind, pruned_runs()),
         "heatmap": lambda: figure(kind, machines[0], trace=work, grid=grid | {"array.cols": [4, 8, 16]}),
         "gantt": lambda: figure(kind, fixed_gantt(), tiles=8),
         "mask": lambda: figure(kind, fixed_mask(), lanes=8, barrier_depth=32),
@@ -415,6 +439,15 @@ def test_lines_and_points_are_their_numbers(made):
     )
 
 
+def test_a_line_does_not_double_back(monkeypatch):
+    monkeypatch.setattr(dse.figures.sensitivity, "evaluated", fixed_table)
+    found = figure("sensitivity", sp.accelerator("dense_ws"), traces=sp.gemm(8, 8, 8), grid={"array.rows": [32, 8, 16]})
+    line = found.canvas(COLUMN_IN).axes[0].lines[0]
+    seconds = found.numbers.set_index("array.rows")["seconds"]
+    assert list(line.get_xdata()) == [8, 16, 32] and list(found.numbers["array.rows"]) == [32, 8, 16]
+    assert line.get_ydata() == pytest.approx(1e3 * seconds[[8, 16, 32]].to_numpy(), nan_ok=True)
+
+
 def test_a_sweep_is_the_simulators(made):
     machine, work = sp.accelerator("dense_ws"), sp.gemm(m=32, k=64, n=64)
     table = evaluated(machine, work, grid_of({"array.rows": [8, 16], "clock_ghz": [0.5, 5.0]}, 2))
@@ -425,6 +458,79 @@ def test_a_sweep_is_the_simulators(made):
         report.area_mm2
     )
     assert list(table["feasible"]) == [True, False, True, False] and table["utilization"].isna().sum() == 2
+
+
+def test_gains_are_over_the_baseline_on_dense_weights(made):
+    """Sparsity is that of the layers (the head stays dense), in order; each gain is cost over cost."""
+    table = made("sparsity").numbers
+    assert table["sparsity"].to_numpy() == pytest.approx([0, 0.3, 0.7] * 2)
+    assert list(table["method"]) == ["dense", "wanda", "wanda"] * 2
+    assert table["gain"].to_numpy() == pytest.approx([1, 1, 1, 1, 1 / 0.7, 1 / 0.3])  # the ideal, by construction
+    ideal, *lines = made.canvas("sparsity").axes[0].lines
+    assert ideal.get_ydata()[[0, -1]] == pytest.approx([1, 1 / 0.3]) and ideal.get_xdata()[-1] == pytest.approx(70)
+    for line, (_, part) in zip(lines, table.groupby("machine", sort=False), strict=True):
+        assert line.get_xdata() == pytest.approx(100 * part["sparsity"].to_numpy())
+        assert line.get_ydata() == pytest.approx(part["gain"].to_numpy())
+    runs = pruned_runs()
+    for metric, cost in (("energy", lambda r: r.energy_pj), ("edp", lambda r: r.energy_pj * r.seconds)):
+        found = figure("sparsity", runs, metric=metric, baseline="sparse_lanes").numbers
+        gains = found.set_index(["machine", "sparsity"])["gain"]
+        assert gains["dense_ws", 0] == pytest.approx(cost(runs[3]) / cost(runs[0])) and gains["sparse_lanes", 0] == 1
+
+
+def test_gains_of_named_machines_are_the_simulators(monkeypatch):
+    """A machine that cannot skip gains nothing, one that can never loses by more zeros; the baseline need not be
+    drawn."""
+    monkeypatch.setattr(dse.figures.sparsity, "_traces", lambda *_: masked_traces())
+    mine = sp.accelerator("sparse_lanes")
+    found = figure("sparsity", ["dense_ws", mine], labels=["theirs", "mine"]).numbers
+    theirs, ours = (part["gain"].to_numpy() for _, part in found.groupby("machine", sort=False))
+    assert (theirs == 1).all() and (np.diff(ours) >= 0).all() and ours[-1] > ours[0]
+    assert list(found["machine"].unique()) == ["theirs", "mine"]
+    other = simulate(sp.accelerator("tpu_like"), masked_traces()[0])
+    over = figure("sparsity", [mine], baseline="tpu_like").numbers
+    assert over["gain"].to_numpy() == pytest.approx(other.seconds / over["seconds"].to_numpy())
+    assert over["cycles"].to_numpy() == pytest.approx([simulate(mine, work).cycles for work in masked_traces()])
+
+
+def masked_traces() -> list[Trace]:
+    """One GEMM with three densities of random zeros, the first dense."""
+    return [
+        Trace.from_ops(
+            [Op("up", sparsity=Sparsity(density=d) if d < 1 else None, numbers={"m": 32, "n": 64, "k": 128})],
+            {"name": f"kept_{d}"},
+        )
+        for d in (1.0, 0.6, 0.3)
+    ]
+
+
+@pytest.mark.slow
+def test_gains_on_the_bundled_model():
+    """Measured sparsity is what the traces' names say; a dense machine gains nothing from any."""
+    for method, phase in (("wanda", "prefill"), ("magnitude", "decode")):
+        found = figure("sparsity", ["dense_ws", "sparse_lanes"], method=method, phase=phase).numbers
+        dense, lanes = (part.reset_index(drop=True) for _, part in found.groupby("machine", sort=False))
+        assert dense["sparsity"].to_numpy() == pytest.approx(np.arange(0, 0.8, 0.1), abs=1e-3)
+        assert (dense["gain"] == 1).all() and lanes["gain"].is_monotonic_increasing
+        assert (lanes["gain"] < 1 / (1 - lanes["sparsity"]) + 0.06).all() and lanes["gain"].iloc[-1] > 1.3
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda runs: runs[1:], "no report of 'dense_ws' on dense weights"),
+        (lambda runs: [*runs, runs[1]], "'by_hand_70' is there twice"),
+        (lambda runs: [*runs, "dense_ws"], "not both"),
+        (lambda runs: [*runs[:-1], dataclasses.replace(runs[-1], work=pruned_work(70, phase="decode"))], "of phase"),
+        (
+            lambda runs: [*runs[:-1], dataclasses.replace(runs[-1], work=pruned_work(70, method="mine"))],
+            "one pruning method, these are of mine and wanda",
+        ),
+    ],
+)
+def test_runs_that_have_no_gain_are_refused(change, why):
+    with pytest.raises(InputError, match=why):
+        figure("sparsity", change(pruned_runs()))
 
 
 def test_tiles_are_the_timelines():
@@ -516,6 +622,15 @@ def test_words_on_axes():
         ("sensitivity", "machine", {"traces": "work", "grid": {"array.row": [8, 16]}}, "array.row"),
         ("sensitivity", "machine", {"traces": "work", "grid": {"array.rows": [8, 16]}, "metric": "laten"}, "latency"),
         ("sensitivity", "machine", {"traces": "work", "grid": {"clock_ghz": [5, 6]}}, "no feasible design"),
+        ("sparsity", 3, {}, "machines, their names, or reports"),
+        ("sparsity", "dense_w", {}, "dense_ws"),
+        ("sparsity", "machine", {"method": "wander"}, "did you mean 'wanda'"),
+        ("sparsity", "machine", {"phase": "decoding"}, "did you mean 'decode'"),
+        ("sparsity", "machine", {"metric": "area"}, "metric 'area' is unknown"),
+        ("sparsity", "machine", {"baseline": "tpu"}, "tpu"),
+        ("sparsity", ["dense_ws", "dense_ws"], {}, "both called 'dense_ws': give labels"),
+        ("sparsity", "run", {"method": "wanda"}, "leave them out with reports"),
+        ("sparsity", "run", {"baseline": "dense"}, "did you mean 'dense_ws'"),
         ("heatmap", "machine", {"trace": "work", "grid": {"array.rows": [8, 16]}}, "two fields"),
         ("mask", "work", {}, "has no masks"),
         ("mask", np.ones((4, 4)), {"lanes": 0}, "lanes must be"),
