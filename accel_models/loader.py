@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from sim.errors import InputError, nearest
+from sim.memory.dram import STANDARDS
 from sim.spec import Accelerator, build
 
 DATA = Path(__file__).parent / "data"
@@ -47,7 +48,8 @@ def summaries() -> dict[str, str]:
 
 
 def accelerator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Accelerator:
-    """A machine from a bundled name (``"dense_ws"``), a YAML path, or a mapping of its fields.
+    """A machine from a bundled name (``"dense_ws"``), a YAML path, or a mapping of its fields. A file must say which
+    DRAM the machine has: a default would decide most of a language model's time. Of a mapping, a report notes it.
 
     Text that ends in ``.yaml`` or ``.yml``, or holds a path separator, is a path. :class:`InputError` for anything
     that is not a machine.
@@ -67,7 +69,12 @@ def accelerator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Accelerat
 
 def _from_file(path: Path) -> Accelerator:
     raw, lines = plain_fields(path, f"no such machine file; bundled machines: {', '.join(names())}")
-    return build(raw, where=str(path), line_of=lines)
+    machine = build(raw, where=str(path), line_of=lines)
+    if "standard" not in machine.dram.model_fields_set:
+        missing, line = ("dram.standard", f" line {lines[('dram',)]}") if "dram" in raw else ("dram", "")
+        wanted = f"like 'dram: {{standard: lpddr4_3200, channels: 4}}'; standards: {', '.join(sorted(STANDARDS))}"
+        raise InputError(f"{path}{line}: field '{missing}' is missing, {wanted}")
+    return machine
 
 
 def plain_fields(path: Path, missing: str = "no such file") -> tuple[Any, Mapping[FieldPath, int]]:

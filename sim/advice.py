@@ -1,13 +1,14 @@
 """What would help a run: its largest cause of time taken away at the same mappings, and changes mapped anew.
 
 Two questions with two answers. With the cause's resource without limit and every mapping as it is, how much of the time
-is left (:func:`limit`)? And what do single changes of the machine bring, mappings searched again (:func:`changes`)?
-Both use the closed forms of the analytic engine.
+is left (:func:`limit`)? And what do changes of the machine bring, mappings searched again: one at a time
+(:func:`changes`), or two together where two resources limit it (:func:`pairs`)? All use the closed forms of the
+analytic engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,19 @@ def _cycles(report: Report, d: np.ndarray, sparse: np.ndarray) -> float:
 def changes(report: Report, cause: str) -> list[Change]:
     """Changes of the machine that bear on ``cause`` and shorten the time, those that leave least first. Each is one
     that can be built; mappings are searched again under the report's objective, fixed ones are not kept."""
+    return _tried(report, _candidates(report, cause))
+
+
+def pairs(report: Report, cause: str, behind: str) -> list[Change]:
+    """The same for twice the bandwidth of ``behind``, the cause that would come next: by itself, and together with each
+    change for ``cause``."""
+    more = next(iter(_candidates(report, behind)))
+    return _tried(report, ({**after, **more} for after in [{}, *_candidates(report, cause)]))
+
+
+def _tried(report: Report, candidates: Iterable[dict[str, Any]]) -> list[Change]:
     machine, found = report.spec, []
-    for after in _candidates(report, cause):
+    for after in candidates:
         try:
             found.append((after, machine.override(after)))
         except InputError:
@@ -123,7 +135,7 @@ def changes(report: Report, cause: str) -> list[Change]:
         if built[i] and totals.failed[i] < 0 and cycles[i] < 0.995 * cycles[0]:
             before = {path: _value(report, path) for path in after}
             kept.append(Change(before, after, float(cycles[i] / cycles[0])))
-    return sorted(kept, key=lambda change: change.time)
+    return sorted(kept, key=lambda change: (round(change.time, 3), len(change.after)))
 
 
 def _value(report: Report, path: str) -> Any:
@@ -164,8 +176,11 @@ def _candidates(report: Report, cause: str) -> Iterator[dict[str, Any]]:
     elif cause in ("imbalance", "fill_drain") and lanes:
         yield from _lane_choices(machine)
     elif cause == "fill_drain":
-        yield {"array.overlap": "double_buffer"}
-        yield from ({"array.dataflow": flow} for flow in ("os", "ws", "is"))
+        if array.overlap != "double_buffer":
+            yield {"array.overlap": "double_buffer"}
+        yield from ({"array.dataflow": flow} for flow in ("os", "ws", "is") if flow != array.dataflow)
+        yield {"array.rows": 2 * array.rows}
+        yield {"array.cols": 2 * array.cols}
     else:
         for name, level in machine.memory.items():
             if cause == f"{name}_bandwidth":

@@ -14,9 +14,10 @@ class InputError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt ``name``: the closest known one, or all of them when nothing is close."""
+    """A hint for a misspelt ``name``: the closest known one, all of them when nothing is close, or that there are
+    none."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    return "known: " + ", ".join(names)
+    return "known: " + ", ".join(names) if names else "there are none here"

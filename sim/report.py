@@ -21,7 +21,7 @@ from sim.counts import CAUSES, COLUMNS, named
 from sim.designs import Designs
 from sim.explain import Nests
 from sim.op_table import op_table, sparse_notes
-from sim.report_text import text
+from sim.report_text import first_notes, text
 from sim.spec import Accelerator
 from sim.timeline import Events
 from sim.trace import Trace
@@ -73,7 +73,7 @@ class Report:
     @cached_property
     def notes(self) -> list[str]:
         """What is scaled, estimated or assumed in these numbers."""
-        return labels(self.designs) + sparse_notes(self.detail, self.work)
+        return first_notes(self) + labels(self.designs) + sparse_notes(self.detail, self.work)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from sim import advice
 from sim.counts import CAUSES, COLUMNS, INDEX, named
 from sim.designs import D_DRAM_BPC
 from sim.memory.on_chip import level_cycles
+from sim.sparse_columns import S_FOLDS, S_INPUT_DENSITY, S_PACKED_K, S_POSITIONS
 
 if TYPE_CHECKING:
     from sim.report import Report
 
 WIDTH, LINES = 110, 30
+_HELPS = 0.9  # of the time; where no single change leaves less, pairs are tried
 _SLOWEST = 5
 _UNIT = re.compile(r"(?<=\d) (?=%|op/B|GB/s|TOPS|[TGMkmunp]?[BJs]\b)")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -45,11 +47,41 @@ def text(report: Report) -> str:
     lines += _part("energy:", shares(report.energy, max(report.energy_pj, 1e-30)))
     lines += _part("area:", shares(report.area, max(report.area_mm2, 1e-30)))
     lines += _part("mapping:", _mapping(report))
-    notes = _part("notes:", "; ".join(report.notes)) if report.notes else []
+    notes = _part("notes:", "; ".join(report.notes))
     room = LINES - len(lines)
     if len(notes) > room:
         notes = [*notes[: max(room - 1, 0)], "           ... (report.notes has them all)"][: max(room, 0)]
     return "\n".join(lines + notes)
+
+
+def first_notes(report: Report) -> list[str]:
+    """What the machine was not told, and support for zeros that found no work in the trace."""
+    machine, notes = report.spec, []
+    if "standard" not in machine.dram.model_fields_set:
+        notes.append(f"dram not stated: {machine.dram.standard} x{machine.dram.channels} taken")
+    return notes + _unused(report)
+
+
+def _unused(report: Report) -> list[str]:
+    """Each kind of support for zeros that no op of the trace can use."""
+    ops, sparse, s, array = report.work.ops, report.detail.sparse, report.spec.sparsity, report.spec.array
+    gemms = (ops["kind"] == "gemm").to_numpy()
+    if not gemms.any():
+        return []
+    k, full = ops["k"].to_numpy()[gemms], (ops["n"] * ops["k"]).to_numpy()[gemms]
+    dense = not (ops["nonzeros"].to_numpy()[gemms] < full).any()
+    notes = []
+    if s.n_of_m and array.kind == "systolic" and not (sparse[gemms, S_PACKED_K] < k).any():
+        notes.append(f"{s.n_of_m} unused: no op's weights fit it")
+    if array.kind == "lanes" and dense:
+        notes.append("skipping unused: no op's weights have zeros")
+    if array.kind == "outer_product" and dense and (sparse[gemms, S_INPUT_DENSITY] >= 1.0).all():
+        notes.append("skipping unused: no op's weights or inputs have zeros")
+    if s.block_skipping and (sparse[gemms, S_FOLDS] >= 1.0).all():
+        notes.append("sparsity.block_skipping unused: no op's weights have an empty block of the array's size")
+    if s.position_skipping and (sparse[gemms, S_POSITIONS] >= 1.0).all():
+        notes.append("sparsity.position_skipping unused: no op has a position at which all inputs are zero")
+    return notes
 
 
 def _part(label: str, content: str, indented: bool = False) -> list[str]:
@@ -91,12 +123,23 @@ def _limit(report: Report) -> str:
     if found is not None:
         said += f": with {found[0]} the same mapping would take {found[1]:.2f} of the time"
     changes = advice.changes(report, cause)[:2]
-    if changes:
+    if changes and changes[0].time < _HELPS:
         return f"{said}; mapped anew: {', '.join(str(c) for c in changes)} of the time"
-    used = {name: use for name, _, _, use, _ in _traffic(report) if not cause.startswith(name)}
+    used = {name: use for name, _, _, use, _ in _traffic(report) if cause not in _causes_of(name)}
     behind = max(used, key=lambda name: used[name])
-    use = f"{100 * used[behind]:.0f} % of the time"
-    return f"{said}; no single change tried for it helps: {behind} comes next, in use {use}"
+    said += "" if changes else "; no single change tried for it helps"
+    said += f"; {behind} comes next, in use {100 * used[behind]:.0f} % of the time"
+    pairs = advice.pairs(report, cause, _causes_of(behind)[0])[:1]
+    if pairs and changes and pairs[0].time > _HELPS * changes[0].time:
+        pairs = []
+    if changes or pairs:
+        return f"{said}; mapped anew: {', '.join(str(c) for c in [*changes, *pairs])} of the time"
+    return f"{said}, and more of it does not help either"
+
+
+def _causes_of(name: str) -> tuple[str, ...]:
+    """Causes that more bandwidth of a level, or of DRAM, bears on."""
+    return ("dram_bandwidth", "dependency") if name == "DRAM" else (f"{name}_bandwidth",)
 
 
 def _traffic(report: Report) -> Iterator[tuple[str, float, float, float, str]]:
@@ -139,7 +182,7 @@ def _slowest(report: Report, total: float) -> list[str]:
     columns = [INDEX[c] for c in causes]
     sums = {kind: report.columns[rows].sum(axis=0) for kind, rows in kinds.items()}
     lines = []
-    for kind in sorted(sums, key=lambda k: -sums[k][0])[:_SLOWEST]:
+    for kind in sorted((k for k in sums if sums[k][0] > 0.0), key=lambda k: -sums[k][0])[:_SLOWEST]:
         row, rows = sums[kind], kinds[kind]
         at = columns[int(np.argmax(row[columns]))]
         label = f"{kind} x{len(rows)}" if len(rows) > 1 else kind

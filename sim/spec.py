@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -145,7 +145,8 @@ class Dram(Part):
         from sim.memory.dram import STANDARDS
 
         if value not in STANDARDS:
-            raise ValueError(f"standard '{value}' is unknown, {nearest(value, STANDARDS)}")
+            hint, known = nearest(value, STANDARDS), f"known: {', '.join(sorted(STANDARDS))}"
+            raise ValueError(f"unknown {value!r}, {known if hint == known else f'{hint} {known}'}")
         return value
 
 
@@ -269,17 +270,14 @@ def _set(raw: dict[str, Any], path: str, value: Any, machine: Accelerator) -> No
 def _fields(path: tuple[Any, ...], model: Any) -> list[str]:
     """Known field names of the part that the parent of ``path`` is, for the nearest-name hint."""
     for key in path[:-1]:
-        if str(key).isdigit() and get_args(model):  # a place in a tuple of parts
+        if get_origin(model) is dict:  # parts by name, as the levels of ``memory`` are
+            model = get_args(model)[1]
+        elif str(key).isdigit() and get_args(model):  # a place in a tuple of parts
             model = get_args(model)[0]
-            continue
-        if model is MemoryLevel or not (isinstance(model, type) and issubclass(model, BaseModel)):
+        elif isinstance(model, type) and issubclass(model, BaseModel) and str(key) in model.model_fields:
+            model = model.model_fields[str(key)].annotation
+        else:
             return []
-        field = model.model_fields.get(str(key))
-        if field is None:
-            return []
-        model = MemoryLevel if str(key) == "memory" else field.annotation
-    if model is MemoryLevel and len(path) == 2:
-        return []
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
@@ -301,7 +299,7 @@ def describe(
         text = f"field '{dotted}' is missing"
     elif first["type"] == "value_error":
         text = f"{dotted}: {first['ctx']['error']}" if dotted else str(first["ctx"]["error"])
-        if not isinstance(given, dict | BaseModel) and dotted:
+        if not isinstance(given, dict | BaseModel) and dotted and repr(given) not in text:
             text += f", got {given!r}"
     else:
         rule = first["msg"].replace("Input should be", "must be")

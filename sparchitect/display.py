@@ -200,6 +200,7 @@ def inventory() -> dict[str, dict[str, str]]:
     """What is bundled: kind -> name -> one-line summary."""
     from accel_models import summaries
     from dse import space
+    from sim.memory.dram import STANDARDS
     from workloads.pruning import ffn_channels, method, methods
     from workloads.traces import bundled_traces
     from workloads.zoo import models
@@ -207,6 +208,10 @@ def inventory() -> dict[str, dict[str, str]]:
     return {
         "machines": summaries(),
         "traces": bundled_traces(),
+        "DRAM standards": {
+            name: f"{row['peak_gb_per_s']:g} GB/s a channel, {row['energy_pj_per_bit']:g} pJ/bit"
+            for name, row in sorted(STANDARDS.items())
+        },
         "models": models(),
         "spaces": {name: space.load(name).summary for name in space.names()},
         "pruning methods": {name: _first_line(type(method(name))) for name in methods()}
@@ -226,10 +231,14 @@ def pruned(path: Path, trace: Trace) -> str:
             f"  perplexity {meta['perplexity']:.2f}, dense {meta['dense_perplexity']:.2f} "
             f"({meta['arithmetic']}, {meta['perplexity_tokens']} tokens)"
         )
+    if "perplexity_of" in meta:
+        lines.append(f"  perplexity is of {meta['perplexity_of']}; the trace has the factors apart")
+    masked = trace.ops[trace.ops["profile"] >= 0]
+    machine = "nm_24" if len(masked) and (masked["group4_max"] <= 2).all() else "sparse_lanes"
     work = f"{meta['tokens']}-token prefill" if meta["phase"] == "prefill" else f"decode step at {meta['context']}"
     lines += [
         f"  {path}: {work}, {len(trace)} ops",
-        f"  next: sparchitect simulate -a sparse_lanes --trace {shlex.quote(str(path))}",
+        f"  next: sparchitect simulate -a {machine} --trace {shlex.quote(str(path))}",
     ]
     return "\n".join(lines)
 

@@ -21,7 +21,11 @@ def prune(
     ] = "wanda",
     pattern: Annotated[
         str,
-        typer.Option(help='Share removed ("0.5"), n:m kept ("2:4"), blocks ("0.5 1x16").', metavar="P"),
+        typer.Option(
+            help='Share removed ("0.5"), n:m kept ("2:4"), "0.5 1x16", "rank 32 + 0.5", "heads 0.25", "ffn 0.1", '
+            '"layers 0.1", "diagonal 4".',
+            metavar="P",
+        ),
     ] = "0.5",
     types: Annotated[
         list[str] | None,
@@ -41,6 +45,13 @@ def prune(
     calibration_tokens: Annotated[
         int, typer.Option(help="Tokens of text the method is calibrated on, >= 512.", metavar="N")
     ] = 8192,
+    windows: Annotated[
+        Path | None,
+        typer.Option(help="Token ids n x length to calibrate on, in place of our text.", metavar="FILE.npy"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Token ids n x length to measure perplexity on.", metavar="FILE.npy")
+    ] = None,
     arithmetic: Annotated[
         str,
         typer.Option(help="Of the perplexity, and of the trace: w8a8kv8, w4a8kv8, float, ...", metavar="NAME"),
@@ -68,11 +79,14 @@ def prune(
       sparchitect prune --method sparsegpt --pattern 0.6 --allocation owl --sequential
       sparchitect prune --method sevedo --pattern "rank 32 + 0.5" --arithmetic w4a8kv8
       sparchitect prune --method ffn_channels --pattern 0.2 --no-evaluate --out traces/narrow
+      sparchitect prune --model mini --windows ids.npy --no-evaluate
       sparchitect simulate -a sparse_lanes --trace traces/narrow
     """
     from sparchitect.display import progress, pruned
+    from workloads.token_windows import read_windows
     from workloads.traces import prune_to_trace
 
+    ids, measured_ids = (None if path is None else read_windows(path) for path in (windows, evaluation))
     with progress(quiet=json_) as tick:
         path, trace = prune_to_trace(
             model=model,
@@ -89,6 +103,8 @@ def prune(
             allocation=allocation,
             sequential=sequential,
             calibration_tokens=calibration_tokens,
+            windows=ids,
+            evaluation=measured_ids,
             arithmetic=arithmetic,
         )
     if json_:

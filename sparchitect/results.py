@@ -35,7 +35,9 @@ def _of_json(path: Path) -> Page:
     """By what the object holds: ``simulate``, ``sweep``, ``explore`` or ``validate``."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError) as error:
+    except RecursionError:
+        raise InputError(f"{path}: not JSON of ours (nested too deep)") from None
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({str(error).splitlines()[0]})") from None
     keys = set(found) if isinstance(found, dict) else set()
     if {"cycles", "stall_cycles", "ops", "provenance"} <= keys:
@@ -47,9 +49,17 @@ def _of_json(path: Path) -> Page:
 
         from sparchitect.results_sweep import sweep_page
 
-        return sweep_page(path, pd.DataFrame(found["designs"]), {})
+        designs = found["designs"]
+        if not isinstance(designs, list) or not all(isinstance(design, dict) for design in designs):
+            raise InputError(f"{path}: designs must be a list of objects, a design each")
+        return sweep_page(path, pd.DataFrame(designs), {})
     if {"folder", "run", "pareto"} <= keys:
-        return read(Path(str(found["folder"])))
+        from sparchitect.results_study import study_page
+
+        folder = Path(str(found["folder"]))
+        if not folder.is_dir():
+            raise InputError(f"{path}: its folder '{str(folder)[:200]}' is no folder here")
+        return study_page(folder)
     if {"measures", "holds"} <= keys:
         from sparchitect.results_run import validation_page
 
@@ -67,6 +77,11 @@ def _table(path: Path) -> tuple[Any, dict[str, Any]]:
         import pyarrow.parquet as pq
 
         stated = (pq.read_schema(path).metadata or {}).get(b"sparchitect_sweep")
-        return pd.read_parquet(path), json.loads(stated) if stated else {}
+        about = json.loads(stated) if stated else {}
+        if not isinstance(about, dict):
+            raise InputError(f"{path}: what it says of its sweep is no object")
+        return pd.read_parquet(path), about
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # what pandas and pyarrow raise for files that are none
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None

@@ -10,6 +10,8 @@ from sim.errors import InputError
 from sparchitect.page import Page, Part
 
 _SLOWEST = 10
+_MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What a page of numbers and words raises when the file holds others."""
 
 
 def run_page(path: Path, found: dict[str, Any]) -> Page:
@@ -47,12 +49,16 @@ def run_page(path: Path, found: dict[str, Any]) -> Page:
             _ops(page.facts["slowest"]),
             Part("energy", (shares(found["energy_by_component_pj"], max(found["energy_pj"], 1e-30)),)),
             Part("area", (shares(found["area_by_component_mm2"], max(found["area_mm2"], 1e-30)),)),
-            Part("notes", tuple(found["notes"])),
+            Part("notes", tuple(str(note) for note in found["notes"])),
             _origin(found["provenance"]),
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is no output of simulate --json ({str(error)[:80]})") from None
+    except _MISSHAPEN as error:
+        raise InputError(f"{path}: is no output of simulate --json ({_first_line(error)})") from None
     return page
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:80]
 
 
 def _slowest(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,16 +96,21 @@ def _origin(provenance: dict[str, Any]) -> Part:
 
 
 def validation_page(path: Path, found: dict[str, Any]) -> Page:
-    """What ``validate`` measured."""
+    """What ``validate`` measured; :class:`InputError` if it is not that."""
     from validation.runner import equal_text, error_texts
 
-    measures = found["measures"]
-    failed = [m for m in measures if not m["holds"]]
+    names = ("reference", "what", "rows", "equal", "mean", "median", "p90", "worst", "from")
+    try:
+        measures = found["measures"]
+        failed = [m for m in measures if not m["holds"]]
+        rows = tuple(
+            (str(m["name"]), str(m["what"]), f"{m['rows']:,}", equal_text(m), *error_texts(m), str(m["source"]))
+            for m in measures
+        )
+        parts = [Part("measures", (), names, rows), Part("where from", (f"sparchitect {found['version']}",))]
+    except _MISSHAPEN as error:
+        raise InputError(f"{path}: is no output of validate --json ({_first_line(error)})") from None
     page = Page(f"Validation {path}: {'all exact claims hold' if not failed else f'{len(failed)} exact claims FAIL'}")
     page.facts = {"kind": "validation", "file": str(path), **found}
-    names = ("reference", "what", "rows", "equal", "mean", "median", "p90", "worst", "from")
-    rows = tuple(
-        (m["name"], m["what"], f"{m['rows']:,}", equal_text(m), *error_texts(m), m["source"]) for m in measures
-    )
-    page.parts = [Part("measures", (), names, rows), Part("where from", (f"sparchitect {found['version']}",))]
+    page.parts = parts
     return page

@@ -61,7 +61,7 @@ def _read(folder: Path) -> Result:
         return Result(searched, trials, best, best[best["reported"].astype(bool)], run, folder)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
@@ -102,9 +102,10 @@ def _growth(page: Page, result: Result) -> None:
     from dse.explore import front_volume
 
     reference = np.log10(np.array(result.run["reference_point"], dtype=np.float64))
-    total = len(result.trials)
+    trials = result.trials.sort_values("trial")
+    total = len(trials)
     counts = sorted({max(1, round(share * total)) for share in _SHARES})
-    found = [{"trials": n, "hypervolume_log10": front_volume(result.trials.head(n), reference)} for n in counts]
+    found = [{"trials": n, "hypervolume_log10": front_volume(trials.head(n), reference)} for n in counts]
     page.facts["growth"] = found
     last = found[-1]["hypervolume_log10"]
     rows = tuple(

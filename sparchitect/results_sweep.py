@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ GOALS = {"latency": "seconds", "energy": "energy_pj", "area": "area_mm2", "energ
 FRONT = ("seconds", "energy_pj", "area_mm2")
 COLUMNS = (*FRONT, "cycles", "energy_without_leakage_pj", "dram_bytes", "macs", "feasible", "reason")
 """What an evaluation adds to a design's fields, beside ``stall_*``."""
-NEEDED = (*FRONT, "cycles", "dram_bytes", "feasible", "reason")
+NUMBERS = (*FRONT, "cycles", "dram_bytes")
+NEEDED = (*NUMBERS, "feasible", "reason")
 MOST_POINTS = 12
 MOST_VALUES = 12  # of a field, in the table of what it does
 _PIECE = 4000  # designs compared with each other at once
@@ -29,8 +31,11 @@ def sweep_page(path: Path, table: pd.DataFrame, about: dict[str, Any]) -> Page:
     if missing or table.empty:
         raise InputError(f"{path}: is no sweep of ours, column '{(missing or ['any row'])[0]}' is missing")
     fields = [str(name) for name in table.columns if name not in COLUMNS and not str(name).startswith("stall_")]
+    for name in fields:
+        if not all(isinstance(value, Hashable) for value in table[name]):
+            raise InputError(f"{path}: field '{name}' must hold a number or a word in every design, not a list")
     runs = table["feasible"].astype(str).str.lower() == "true"
-    good = table[runs].assign(edp=lambda t: t["energy_pj"] * t["seconds"])
+    good = _numbers(path, table[runs]).assign(edp=lambda t: t["energy_pj"] * t["seconds"])
     page = Page(f"Sweep {path}: {len(table):,} designs, {len(good):,} can run")
     page.facts = {"kind": "sweep", "file": str(path), "designs": len(table), "feasible": len(good), "fields": fields}
     if len(good):
@@ -41,6 +46,25 @@ def sweep_page(path: Path, table: pd.DataFrame, about: dict[str, Any]) -> Page:
     _refused(page, table[~runs])
     _about(page, about)
     return page
+
+
+def _numbers(path: Path, good: pd.DataFrame) -> pd.DataFrame:
+    """``good`` with its results as floats; a ``stall_*`` may be empty. :class:`InputError` for other gaps, and text."""
+    import pandas as pd
+
+    causes = [str(name) for name in good.columns if str(name).startswith("stall_")]
+    found = {}
+    for name in (*NUMBERS, *causes):
+        given = good[name]
+        try:
+            values = pd.to_numeric(given, errors="coerce").astype(np.float64)
+        except (TypeError, ValueError, OverflowError):  # lists, objects
+            raise InputError(f"{path}: column '{name}' must hold numbers") from None
+        bad = ~np.isfinite(values) & (given.notna() | (name in NUMBERS))
+        if bad.any():
+            raise InputError(f"{path}: column '{name}' must hold numbers, got '{str(given[bad].iloc[0])[:40]}'")
+        found[name] = values
+    return good.assign(**found)
 
 
 def _cells(row: dict[str, Any], fields: list[str]) -> tuple[str, ...]:
@@ -88,7 +112,7 @@ def _effects(page: Page, good: pd.DataFrame, fields: list[str]) -> None:
     """Each value of each field over the field's first value, all other fields equal: medians of the ratios."""
     rows, facts = [], []
     for field in fields:
-        values = sorted(good[field].unique(), key=lambda value: (isinstance(value, str), value))
+        values = sorted(good[field].unique(), key=_place)
         if not 2 <= len(values) <= MOST_VALUES:
             continue
         others = [name for name in fields if name != field]
@@ -97,11 +121,11 @@ def _effects(page: Page, good: pd.DataFrame, fields: list[str]) -> None:
         pairs = good.merge(first, suffixes=("", "_first"), **joined)
         for name in FRONT:
             pairs[name] = pairs[name] / pairs[f"{name}_first"]
-        ratios = pairs.groupby(field, sort=False)[list(FRONT)].median()
+        ratios = pairs.groupby(field, sort=False)[list(FRONT)].median().to_dict("index")  # .loc takes True for a mask
         for value in values:
-            if value not in ratios.index:  # never beside the first value
+            if value not in ratios:  # never beside the first value
                 continue
-            ratio = ratios.loc[value]
+            ratio = ratios[value]
             rows.append((field, str(value), *(f"{ratio[name]:.3g} x" for name in FRONT)))
             facts.append({"field": field, "value": value, **{name: float(ratio[name]) for name in FRONT}})
     page.facts["effects"] = facts
@@ -110,6 +134,12 @@ def _effects(page: Page, good: pd.DataFrame, fields: list[str]) -> None:
         page.parts.append(
             Part("what each field does", (said,), ("field", "value", "time", "energy", "area"), tuple(rows))
         )
+
+
+def _place(value: Any) -> tuple[bool, Any, str]:
+    """Numbers by size, then words."""
+    number = isinstance(value, int | float | np.number)
+    return not number, value if number else 0, str(value)
 
 
 def _limits(page: Page, good: pd.DataFrame) -> None:

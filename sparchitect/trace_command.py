@@ -64,6 +64,11 @@ def build(
     routing: Annotated[
         list[str] | None, typer.Option(help="How tokens fall to experts; repeat.", metavar="FIELD=VALUE")
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Random zeros in the layers' weights, for want of a checkpoint: 2:4, or a share removed."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of --pattern (default 0).", metavar="N")] = None,
     json_: Json = False,
 ) -> None:
     """Write the trace of a model from its shapes.
@@ -72,8 +77,10 @@ def build(
     Examples:
       sparchitect trace build smollm2_135m --tokens 128 --out dense
       sparchitect trace build llama3_8b --phase decode --context 2048 --batch 8 --weight-bits 4 --out decode
+      sparchitect trace build smollm2_135m --tokens 128 --pattern 2:4 --out random
     """
     from workloads.llm import llm
+    from workloads.random_zeros import with_random_zeros
 
     if bits is not None and (weight_bits, activation_bits, kv_bits) != (None, None, None):
         raise InputError("--bits sets all three, leave out --weight-bits, --activation-bits and --kv-bits")
@@ -85,7 +92,10 @@ def build(
         **{"routing": arguments.assignments(routing) if routing else None},
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    _written(llm(model, phase=phase, batch=batch, **given), out, json_)
+    if pattern is None and seed is not None:
+        raise InputError("--seed is of --pattern, which is missing")
+    made = llm(model, phase=phase, batch=batch, **given)
+    _written(made if pattern is None else with_random_zeros(made, pattern, seed or 0), out, json_)
 
 
 def _sequences(word: str) -> tuple[int, int, int]:
@@ -168,7 +178,7 @@ def show(
         if json_:
             print(arguments.one_json(found))
         else:
-            summary_table(found)
+            summary_table(found, trace.meta)
         return
     rows = trace.ops.to_dict("records") if op is None else [_named(trace, op)]
     if json_:

@@ -41,19 +41,29 @@ def written(path: Path, trace: Trace) -> str:
     """What was written and what to do next."""
     pruned = int((trace.ops["profile"] >= 0).sum())
     lines = [f"{path}: {len(trace)} ops, {trace.macs:,.0f} MACs, {pruned} with a mask"]
+    lines += [f"  {note}" for note in _random(trace.meta)]
     if trace.meta.get("skipped_ops"):
         lines.append(f"  not charged: {', '.join(trace.meta['skipped_ops'])}")
     lines.append(f"  next: sparchitect simulate -a dense_ws --trace {shlex.quote(str(path))}")
     return "\n".join(lines)
 
 
-def summary_table(found: dict[str, Any]) -> None:
+def _random(meta: dict[str, Any]) -> list[str]:
+    """That masks are random, where they are."""
+    said = meta.get("random_zeros")
+    if not isinstance(said, dict):
+        return []
+    return [f"{said.get('note')}: pattern {said.get('pattern')}, seed {said.get('seed')}, one mask a matrix shape"]
+
+
+def summary_table(found: dict[str, Any], meta: dict[str, Any]) -> None:
     """Numbers by matrix type: work and DRAM bytes at least, then density, bits a weight, imbalance; side by side where
     there is room."""
     console, total = _console(), found["total"]
     console.print(
         f"{found['name']}: {total['gemm_ops']} GEMMs, {total['vector_ops']} vector ops, {total['macs']:,.0f} MACs",
         f"at least {total['dram_bytes_at_least']:,.0f} bytes from and to DRAM",
+        *_random(meta),
         sep="\n",
         highlight=False,
     )
@@ -106,7 +116,7 @@ def ops_table(trace: Trace) -> None:
         density = _share(op.nonzeros / (op.n * op.k)) if gemm and op.n * op.k else ""
         table.add_row(str(op.name), str(op.kind), *sizes, bits, density, f"{op.repeats:g}")
     console = _console()
-    console.print(f"{trace.name}: {len(trace)} ops", highlight=False)
+    console.print(f"{trace.name}: {len(trace)} ops", *_random(trace.meta), sep="\n", highlight=False)
     console.print(table)
     if len(trace) > _MOST_OPS:
         console.print(f"the first {_MOST_OPS} of {len(trace)} ops; --json has them all", highlight=False)

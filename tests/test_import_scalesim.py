@@ -205,6 +205,12 @@ def test_sparsity_ratios(files):
         ({}, "Layer,M,N,K,\na,1,2,3,5:4,\n", ("1 <= n <= m",)),
         ({}, "Layer,M,N,K,\na,1,2,3,\na,1,2,3,\n", ("line 3", "'a' is there twice")),
         ({}, CONV.replace("3, 3, 64, 64", "99, 3, 64, 64"), ("line 3", "filter height 99", "56")),
+        ({}, GEMM.replace("17", "9" * 24), ("line 3", "K", "at most 2147483647", "9" * 24)),
+        ({}, GEMM.replace("17", "9" * 5000), ("line 3", "K", "at most 2147483647")),
+        ({}, GEMM.replace("17", "2147483648"), ("line 3", "K", "at most 2147483647")),
+        ({}, CONV.replace("3, 3, 64, 64", "56, 56, 999999, 64"), ("line 3", "each must be at most 2147483647")),
+        ({"SparsitySupport": "true"}, GEMM.replace("33,17", "32768,16385,2:4"), ("line 3", "too large to draw", "2:4")),
+        ({"SparsitySupport": "true"}, GEMM.replace("5,", "5," + "9" * 5000 + ":4,"), ("ratio",)),
     ],
 )  # fmt: skip
 def test_refused(files, config, topology, parts):

@@ -265,6 +265,19 @@ def test_layers_become_ops(workload):
         ({**FC, "operand_precision": {"I": 8, "W": 32, "O": 32, "O_final": 8}}, ("operand_precision.W", "1..16")),
         ({**CONV, "dimension_relations": ["ix=ox"]}, ("dimension_relations", "'ix=ox'")),
         ([1], ("layer 0", "mapping")),
+        ({**FC, "loop_dims": ["B", "C", "K", "z"], "loop_sizes": [4, 8, 8, 3]}, ("z is in no operand", "(3)")),
+        ({**FC, "loop_dims": ["B", "C", "K", "c"], "loop_sizes": [4, 8, 8, 3]}, ("loop_dims", "C is there twice")),
+        ({**CONV, "equation": CONV["equation"].replace("I[b]", "I[b][g]"), "loop_dims": [*CONV["loop_dims"], "G"],
+          "loop_sizes": [*CONV["loop_sizes"], 9]}, ("g is in one operand only",)),
+        ({**CONV, "dimension_relations": ["ix=2*ox+1*fx", "iy=1*ox+1*fy"], "loop_sizes": [2, 64, 3, 1, 12, 5, 7]},
+         ("ox is an index of I in two ways",)),
+        ({**CONV, "equation": CONV["equation"].replace("iy", "oy")}, ("fy is in one operand only",)),
+        ({**CONV, "equation": CONV["equation"].replace("O[b]", "O[b][iy]")}, ("'iy'", "loop_dims has no IY")),
+        ({**CONV, "loop_dims": [*CONV["loop_dims"], "IX"], "loop_sizes": [*CONV["loop_sizes"], 9]}, ("ix is a loop",)),
+        ({**CONV, "equation": CONV["equation"].replace("W[k]", "W[k][ox]")}, ("ox is in W",)),
+        ({**CONV, "equation": CONV["equation"].replace("O[b]", "O[b][fx]")}, ("fx is in O",)),
+        ({**POOL, "equation": POOL["equation"].replace("O[b][g]", "O[b]")}, ("g is in I only",)),
+        ({**ADD, "equation": ADD["equation"].replace("O[b][g]", "O[b]")}, ("g is in IW",)),
     ],
 )  # fmt: skip
 def test_layers_that_are_refused(workload, layer, parts):
@@ -272,3 +285,23 @@ def test_layers_that_are_refused(workload, layer, parts):
         workload(layer)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_loops_of_one_may_idle(workload):
+    """ZigZag's own layers name loops that they do not use, of size 1."""
+    idle = {"loop_dims": [*CONV["loop_dims"], "G"], "loop_sizes": [*CONV["loop_sizes"], 1]}
+    batch = {**FC, "equation": "O[k]+=I[b][c]*W[c][k]", "loop_sizes": [1, 512, 1000]}
+    found, plain = (workload(*layers).trace.ops for layers in (({**CONV, **idle}, batch), (CONV, FC)))
+    assert (found.loc[0, ["batch", "m", "n", "k"]] == plain.loc[0, ["batch", "m", "n", "k"]]).all()
+    fc = found[found["name"] == "fc"].iloc[0]
+    assert (fc["m"], fc["n"], fc["k"]) == (1, 1000, 512)
+
+
+def test_a_name_with_line_breaks_stays_inside_the_comments(arch, tmp_path):
+    from accel_models import accelerator
+
+    found = from_zigzag(arch(TPU))
+    found.draft.notices.append("field 'a\nclock_ghz: 3\x07\u2028b' is left out")
+    path = found.draft.save(tmp_path / "saved.yaml")
+    assert accelerator(path) == found.machine
+    assert "# field 'a clock_ghz: 3 b' is left out" in path.read_text().splitlines()

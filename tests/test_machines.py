@@ -8,7 +8,7 @@ import yaml
 from accel_models import accelerator, names, summaries
 from accel_models.loader import DATA
 from sim.designs import Designs
-from sim.errors import InputError
+from sim.errors import InputError, nearest
 from sim.simulate import feasible, simulate
 from sim.trace import gemm
 from workloads.llm import llm
@@ -164,7 +164,10 @@ def refused(source) -> str:
         ("rows: 32", "rowz: 32", 7, "unknown field 'array.rowz', did you mean 'rows'?"),
         ("clock_ghz: 0.8", "clock_gz: 0.8", 5, "unknown field 'clock_gz', did you mean 'clock_ghz'?"),
         ("dataflow: ws", "dataflow: xs", 7, "array.dataflow must be 'os', 'ws' or 'is', got 'xs'"),
-        ("lpddr4_3200", "lpddr4_320", 16, "did you mean 'lpddr4_3200'?"),
+        ("lpddr4_3200", "lpddr5", 16, "dram.standard: unknown 'lpddr5', did you mean 'lpddr4_3200'? known: ddr4"),
+        ("lpddr4_3200", "gddr", 16, "ddr4_3200, hbm2, hbm3, lpddr4_3200"),
+        ("dram: {standard: lpddr4_3200,", "dram: {", 16, "field 'dram.standard' is missing, like 'dram: {standard: lp"),
+        (", capacity_kib: 512", ", capacity_kb: 512", 11, "'memory.shared.capacity_kb', did you mean 'capacity_kib'?"),
         ("clock_ghz: 0.8", "clock_ghz: 0.8\nclock_ghz: 0.9", 6, "'clock_ghz' is given twice, first in line 5"),
         ("rows: 32", "rows: 32, rows: 64", 7, "'array.rows' is given twice, first in line 7"),
         ("clock_ghz: 0.8", "clock_ghz: !!python/object/apply:os.system ['touch pwned']", 5, "!!python/object/apply"),
@@ -188,6 +191,22 @@ def test_wrong_files_say_where_and_what(tmp_path, monkeypatch, old, new, line, w
     if line is not None:
         assert f"line {line}:" in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["wrong.yaml"]
+
+
+def test_a_file_must_say_its_dram(tmp_path):
+    fields = raw("dense_ws")
+    del fields["dram"], fields["sources"]["dram"]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    assert "field 'dram' is missing" in refused(file) and "hbm2" in refused(file)
+    said = repr(simulate(accelerator(fields), gemm(m=8, k=64, n=64)))
+    assert "dram not stated: lpddr4_3200 x1 taken" in " ".join(said.split())
+    assert "not stated" not in repr(simulate(accelerator("dense_ws"), gemm(m=8, k=64, n=64)))
+
+
+def test_a_hint_without_names_is_no_empty_list():
+    assert nearest("x", []) == "there are none here"
+    assert nearest("x", ["abc"]) == "known: abc" and nearest("abd", ["abc"]) == "did you mean 'abc'?"
 
 
 def test_names_and_files_that_are_not_there(tmp_path):

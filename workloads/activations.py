@@ -215,7 +215,7 @@ def _dense(trace: Trace) -> bool:
 
 def _share(level: float | str) -> float:
     percent = level.removeprefix(_PREFIX) if isinstance(level, str) else ""
-    if isinstance(level, str) and not (level.startswith(_PREFIX) and percent.isdigit()):
+    if isinstance(level, str) and not (level.startswith(_PREFIX) and percent.isdecimal() and len(percent) < 4):
         raise InputError(f"level must be a share of inputs dropped or look like '{_PREFIX}50', got '{level}'")
     return int(percent) / 100 if isinstance(level, str) else float(level)
 

@@ -15,7 +15,8 @@ from itertools import groupby
 from sim.errors import InputError, nearest
 
 LEAST_BITS, MOST_BITS = 2, 16
-_FORM = re.compile(r"w(x|\d+)a(f|\d+)kv(f|\d+)")
+MOST_REPEATS = 99_999
+_FORM = re.compile(r"w(x|\d{1,9})a(f|\d{1,9})kv(f|\d{1,9})")
 _SHORT = {"float": "wxafkvf"}
 #: What a misspelt name is compared with.
 _USUAL = ("float", "w8a8kv8", "w8a8kv4", "w8a4kv4", "w4a8kv8", "w4a8kv4", "w4a4kv4", "wxa8kv8", "wxa8kv4", "wxa4kv4")
@@ -95,7 +96,10 @@ def _entries(text: str) -> list[str]:
     found: list[str] = []
     for part in text.split(","):
         name, star, count = part.partition("*")
-        if star and not (count.isdigit() and int(count) > 0):
-            raise InputError(f"arithmetic {text!r}: '{part}' must repeat a whole number of times, as in 'w8a8kv8*10'")
+        if star and not (count.isdecimal() and len(count) < 10 and 0 < int(count) <= MOST_REPEATS):
+            raise InputError(
+                f"arithmetic {text[:80]!r}: '{part[:40]}' must repeat a whole number of times, at most {MOST_REPEATS}, "
+                "as in 'w8a8kv8*10'"
+            )
         found += [name] * int(count or 1)
     return found

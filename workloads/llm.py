@@ -13,6 +13,7 @@ from workloads import zoo
 from workloads.architecture import Architecture
 from workloads.checkpoint import ModelConfig
 from workloads.factored import FactoredOf, factor, told_apart
+from workloads.own_masks import checked
 from workloads.parameters import active_parameters, parameters
 from workloads.phases import Pass, Plan, plan
 from workloads.routing import Routing, expected_hit, loads
@@ -50,8 +51,8 @@ def llm(
     """The trace of one phase of a model (``docs/models.md`` has an example of each; ``workloads.phases`` says how).
 
     Args:
-        model: a name of ``workloads.zoo``, a path to a Hugging Face ``config.json``, a ``ModelConfig`` or an
-            ``Architecture``.
+        model: a name of ``workloads.zoo``, a path to a Hugging Face ``config.json`` or to its folder, a
+            ``ModelConfig`` or an ``Architecture``.
         phase: "prefill" (``tokens`` a sequence, after ``context`` cached ones, default none), "decode" (one token a
             sequence, ``context`` cached positions), "request", "mixed", "speculative", "diffusion" or "encode".
         batch: sequences (of images: images).
@@ -61,8 +62,9 @@ def llm(
             in diffusion all that are generated.
         sparsity: (layer, matrix type) -> ``Profile``, ``Sparsity``, ``workloads.factored.Factored`` or None; asked for
             the seven matrices of each layer of a Llama-like model, in others for what
-            ``workloads.shapes.decoder_layer_ops`` says.
-        ffn_width: layer -> FFN channels kept, None for the model's own; default: what the masks' shapes say.
+            ``workloads.shapes.decoder_layer_ops`` says. Masks are out x in, of bool or of 0 and 1 (1: kept).
+        ffn_width: layer -> FFN channels kept, None for the model's own; default: where the masks of gate, up and down
+            are all narrower alike, their width.
         weight_bits, activation_bits, kv_bits, vector_bits, accumulator_bits: see ``workloads.steps.Numerics``.
         kv_kept: share of the cached positions that attention still fetches and sees (rounded up).
         chunk: tokens of a prefill chunk (prefill, request).
@@ -78,6 +80,9 @@ def llm(
     :class:`InputError` for unknown names, values out of range, and masks that do not fit their matrix.
     Ops, live bytes and what is not charged: ``workloads.shapes``.
     """
+    if ffn_width is not None and not callable(ffn_width):
+        raise InputError(f"ffn_width must be a function layer -> channels kept (or None), got {ffn_width!r}")
+    sparsity = None if sparsity is None else checked(sparsity)
     target = zoo.architecture(model)
     if target.patches is not None and phase == "encode" and tokens is None:
         tokens = target.positions

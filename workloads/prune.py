@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,13 +24,25 @@ from workloads.pruning.allocation import ALLOCATIONS
 from workloads.pruning.base import NEEDS
 from workloads.pruning.model import Key
 from workloads.recipe import FFN_TYPES
+from workloads.token_windows import token_windows
 from workloads.transformer import Weights
+
+if TYPE_CHECKING:
+    from workloads.tokenizer import Tokenizer
 
 __all__ = ["GROUPS", "PrunedModel", "load_masks", "prune_model"]
 
 GROUPS = {"all": MATRIX_TYPES, "attn": MATRIX_TYPES[:4], "ffn": FFN_TYPES}
 WINDOW = 512
 KEEP = ("all", "masks", "nothing")
+_NO_CALIBRATION = (
+    "give token ids (--windows FILE.npy, or prune_model(windows=..., evaluation=...)), or a method without calibration "
+    "(magnitude) with --no-evaluate"
+)
+_NO_EVALUATION = (
+    "give token ids to measure on (--evaluation FILE.npy, or prune_model(evaluation=...)), or do not measure "
+    "(--no-evaluate, evaluate=False)"
+)
 #: What an allocation looks at of every matrix's input; those not named: the Hessian.
 _ALLOCATION_NEEDS = {"uniform": "nothing", "owl": "diagonal"}
 
@@ -69,7 +82,8 @@ def prune_model(
     model is pruned and measured layer by layer and never in memory at once, but for methods whose layers compete
     (``ModelMethod.stage``). ``on_matrix((layer, type), pruned)`` is called once for every matrix as it is made.
 
-    ``windows``, ``evaluation``: token ids [n, length] to calibrate and to measure on, in place of the project's texts.
+    ``windows``, ``evaluation``: token ids [n, length] to calibrate and to measure on, in place of the project's texts;
+    a model without a tokenizer needs them.
 
     Raises InputError for anything it cannot do, before it begins.
     """
@@ -96,6 +110,11 @@ def prune_model(
     where = tuple(sorted(set(range(checkpoint.config.layers) if layers is None else layers)))
     if not where or where[0] < 0 or where[-1] >= checkpoint.config.layers:
         raise InputError(f"layers must be in 0..{checkpoint.config.layers - 1}, got {list(where)}")
+    pruner.fits(rule, checkpoint.config, chosen, where)
+    if windows is not None:
+        windows = token_windows("windows", windows, checkpoint.config.vocab)
+    if evaluation is not None:
+        evaluation = token_windows("evaluation", evaluation, checkpoint.config.vocab, least=2)
     needs = max(pruner.needs, _ALLOCATION_NEEDS.get(allocation, "hessian"), key=NEEDS.index)
     calibration = None
     if needs != "nothing":
@@ -209,9 +228,8 @@ def _calibration_windows(checkpoint: Checkpoint, tokens: int, seed: int) -> np.n
         pool = bundled
     else:
         from workloads.text import calibration_windows
-        from workloads.tokenizer import Tokenizer
 
-        pool = calibration_windows(Tokenizer(checkpoint), tokens)
+        pool = calibration_windows(_tokenizer(checkpoint, _NO_CALIBRATION), tokens)
     chosen = np.random.default_rng(seed).permutation(len(pool))[: -(-tokens // WINDOW)]
     return pool[np.sort(chosen)]
 
@@ -220,9 +238,17 @@ def _evaluation_windows(checkpoint: Checkpoint) -> np.ndarray:
     if checkpoint.sha256 == SMOLLM2.sha256:
         return bundled_windows()["evaluation"]
     from workloads.text import evaluation_windows
+
+    return evaluation_windows(_tokenizer(checkpoint, _NO_EVALUATION))
+
+
+def _tokenizer(checkpoint: Checkpoint, instead: str) -> Tokenizer:
+    """The model's tokenizer; InputError that says what to give ``instead`` where it has none."""
     from workloads.tokenizer import Tokenizer
 
-    return evaluation_windows(Tokenizer(checkpoint))
+    if checkpoint.tokenizer_file is None and checkpoint.metadata("tokenizer.ggml.model") is None:
+        raise InputError(f"{checkpoint.path}: no tokenizer.json in it: {instead}")
+    return Tokenizer(checkpoint)
 
 
 def _version() -> str:

@@ -67,8 +67,9 @@ def layer_ops(
 ) -> list[Op]:
     """The ops of layer ``layer`` (from 0; 18 of a Llama-like one), residual stream in, residual stream out.
 
-    ``ffn``: FFN channels kept in this layer (default: what the masks' shapes say, else the model's own); gate, up, down
-    and what runs between them shrink with it. :class:`InputError` when a mask's shape is not out x in of its matrix.
+    ``ffn``: FFN channels kept in this layer (default: what the masks of gate, up and down agree on, else the model's
+    own); gate, up, down and what runs between them shrink with it. :class:`InputError` when a mask's shape is not
+    out x in of its matrix.
     """
     step = Step.of(phase, batch, tokens, context)
     return decoder_layer_ops(Architecture.of(config), layer, step, bits or Numerics(), ffn, sparsity)
@@ -168,24 +169,38 @@ def _shape_of(given: Profile | Sparsity | None) -> tuple[int, ...] | None:
 
 
 def _narrowed(model: Architecture, layer: int, ffn: int | None, masks: Masks) -> Architecture:
-    """``model`` with the feed-forward width that was asked for, or that a mask of this layer shows."""
+    """``model`` with the feed-forward width that was asked for, or that the masks of this layer agree on."""
     if model.ffn is None or model.routed(layer):
         if ffn is not None:
             raise InputError(f"layer {layer}: no dense feed-forward part in {model.name}; leave ffn_width out here")
         return model
     if ffn is not None:
         return model.with_ffn(whole(f"layer {layer}: ffn width", ffn, most=model.ffn.width))
-    for matrix_type in FFN_TYPES:
-        shape = _shape_of(masks.get(matrix_type))
-        if shape is not None and len(shape) == 2:
-            width = shape[1] if matrix_type == "ffn_down" else shape[0]
-            return model.with_ffn(whole(f"layer {layer}.{matrix_type}: ffn width", width, most=model.ffn.width))
-    return model
+    width = _shown_width(model, layer, masks)
+    return model if width is None else model.with_ffn(width)
+
+
+def _shown_width(model: Architecture, layer: int, masks: Masks) -> int | None:
+    """The feed-forward width that the masks of all its matrices agree on, when it is narrower than the model's."""
+    own = {t: shape for t, shape in model.matrices(layer).items() if t in FFN_TYPES}
+    given = {t: _shape_of(masks.get(t)) for t in own}
+    found = next((s[1] if t == "ffn_down" else s[0] for t, s in given.items() if s is not None), model.ffn.width)
+    if not 0 < found < model.ffn.width:
+        return None
+    narrow = model.with_ffn(found).matrices(layer)
+    return found if all(given[t] == narrow[t] for t in own) else None
 
 
 def _check_shapes(shapes: dict[str, Shape], layer: int, masks: Masks) -> None:
     for matrix_type, given in masks.items():
         found, expected = _shape_of(given), shapes[matrix_type]
-        if found not in (None, expected):
-            expected_text, found_text = (" x ".join(map(str, shape)) for shape in (expected, found))
-            raise InputError(f"layer{layer}.{matrix_type}: mask must be out x in = {expected_text}, got {found_text}")
+        if found in (None, expected):
+            continue
+        if found == expected[::-1]:
+            hint = "masks are out x in: transpose it"
+        elif matrix_type in FFN_TYPES:
+            hint = "to cut channels, narrow the masks of all its feed-forward matrices alike, or give ffn_width"
+        else:
+            hint = "masks are out x in"
+        found_text, expected_text = (" x ".join(map(str, shape)) for shape in (found, expected))
+        raise InputError(f"layer {layer}.{matrix_type}: mask is {found_text}, the model's is {expected_text}; {hint}")

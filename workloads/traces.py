@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -116,6 +117,8 @@ def prune_to_trace(
     sequential: bool | None = None,
     calibration_tokens: int = 8192,
     arithmetic: str = "w8a8kv8",
+    windows: np.ndarray | None = None,
+    evaluation: np.ndarray | None = None,
 ) -> tuple[Path, Trace]:
     """Prune a real model, measure it, and write its trace with profiles, counts and masks. Returns (file, trace).
 
@@ -163,6 +166,8 @@ def prune_to_trace(
         allocation=allocation,
         keep="masks",
         on_matrix=note,
+        windows=windows,
+        evaluation=evaluation,
     )
     about = pruned.provenance
     name = _name(about, phase)
@@ -190,6 +195,9 @@ def prune_to_trace(
     if cut:
         trace.meta["pruned_types"] = list(FFN_TYPES)
     trace.meta |= {"name": name, "realised_sparsity": pruned.realised_sparsity}
+    if factors and pruned.perplexity is not None:  # the ops are priced factor by factor
+        rounded = ", rounded as one matrix" if "weight_bits" in widths_of else ""
+        trace.meta["perplexity_of"] = f"the product of the factors{rounded}"
     for label, quality in (("perplexity", pruned.perplexity), ("dense_perplexity", pruned.dense_perplexity)):
         if quality is not None:
             trace.meta |= {label: quality.ppl, f"{label}_nll": quality.nll, f"{label}_tokens": quality.tokens}
@@ -231,14 +239,27 @@ def _name(about: dict[str, Any], phase: str) -> str:
 
 
 def writable(target: Path) -> None:
-    """:class:`InputError` unless a trace can be written there; made before long work."""
-    folder = target.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise InputError(f"--out {target}: {folder} is not a folder")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out {target}: cannot write in {folder}")
+    """:class:`InputError` unless a trace can be written there; made before long work.
+
+    Tried, for permissions alone do not tell (a read-only disk, a superuser); what the trial makes is taken away.
+    """
+    name = target.name.removesuffix(".parquet")
+    if not name:
+        raise InputError(f"--out {target}: must end in a file's name")
+    made: list[Path] = []
+    try:
+        if target.with_name(f"{name}.parquet").is_dir():
+            raise InputError(f"--out {target}: {name}.parquet is a folder")
+        made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{name}.", suffix=".profiles.npz", dir=target.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {target}: cannot be written ({error.strerror})") from None
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not made after all, or used by another meanwhile
+                folder.rmdir()
 
 
 def save(trace: Trace, target: Path) -> Path:

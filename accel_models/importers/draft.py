@@ -48,7 +48,7 @@ class Draft:
 
     def text(self) -> str:
         """The machine file: a section a line, sources last, notices as comments on top."""
-        lines = [f"# {notice}" for notice in self.notices]
+        lines = [f"# {_one_line(notice)}" for notice in self.notices]
         for name, value in self.fields.items():
             if name == "memory":
                 lines += ["memory:", *(f"  {level}: {_flow(part)}" for level, part in value.items())]
@@ -56,6 +56,11 @@ class Draft:
                 lines.append(f"{name}: {_flow(value)}")
         lines += ["sources:", *(f"  {name}: {_flow(text)}" for name, text in self.sources.items())]
         return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    """A comment ends at the line; other tools' names may hold line breaks and characters that YAML forbids."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _flow(value: Any) -> str:

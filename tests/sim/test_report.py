@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 
+import numpy as np
 import pytest
 
 from accel_models import accelerator, names
@@ -12,12 +13,14 @@ from sim import advice
 from sim.designs import Designs
 from sim.explain import tiles_of
 from sim.mapping import ORDERS
-from sim.operations import elementwise, sequence
+from sim.operations import elementwise, gemv, sequence
 from sim.search import M_BUFFERS, M_BYPASS, M_SINGLE
 from sim.simulate import simulate
 from sim.trace import gemm
 from workloads.traces import load_trace
 
+CORNER = np.kron(np.eye(2, dtype=bool), np.ones((64, 64), dtype=bool))  # two of four blocks of weights are empty
+BLOCKS, POSITIONS = "sparsity.block_skipping", "sparsity.position_skipping"
 FAST = {"dram.bandwidth_gb_per_s": 400.0, "memory.shared.bandwidth_gb_per_s": 400.0}
 
 
@@ -106,6 +109,51 @@ def test_changes_are_what_simulating_them_gives(name, fields, trace, cause):
         assert change.time < 1 and set(change.before) == set(change.after) and change.before != change.after
     limit = advice.limit(report, cause)
     assert limit is None or 0 < limit[1] <= 1
+
+
+def test_two_limits_at_once_are_told_together():
+    """A vector times a matrix on a wide array: loading weights into the array takes as long as fetching them."""
+    fields = {"array.rows": 64, "array.cols": 64, "clock_ghz": 1.0, "dram.standard": "hbm2", "dram.channels": 2}
+    fast = {f"memory.{name}.{field}": value for name in ("shared", "weight_buffer")
+            for field, value in (("bandwidth_gb_per_s", 800), ("banks", 16))}  # fmt: skip
+    machine, trace = accelerator("dense_ws").override(fields | fast), gemv(k=1024, n=1024)
+    report = simulate(machine, trace)
+    cause = max(report.stalls, key=report.stalls.get)
+    assert cause == "fill_drain" and advice.changes(report, cause) == []
+    best = advice.pairs(report, cause, "dram_bandwidth")[0]
+    assert best.after == {"array.cols": 128, "dram.bandwidth_gb_per_s": 128} and best.time < 0.55
+    one = simulate(machine.override(best.after), trace)
+    assert one.columns[:, 0].sum() / report.columns[:, 0].sum() == pytest.approx(best.time, rel=1e-9)
+    text = " ".join(repr(report).split())
+    next_one = "no single change tried for it helps; DRAM comes next, in use 89 % of the time"
+    assert f"{next_one}; mapped anew: {best} of the time" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "plain", "used", "note"),
+    [
+        ("nm_24", {}, {"sparsity": 0.5}, {"sparsity": "2:4"}, "2:4 unused: no op's weights fit it"),
+        ("sparse_lanes", {}, {}, {"sparsity": 0.5}, "skipping unused: no op's weights have zeros"),
+        ("dual_sided", {}, {}, {"input_density": 0.5}, "skipping unused: no op's weights or inputs have zeros"),
+        ("dense_ws", {BLOCKS: True}, {"sparsity": 0.5}, {"sparsity": CORNER}, f"{BLOCKS} unused"),
+        ("dense_ws", {POSITIONS: True}, {}, {"m": 1, "input_density": 0.5}, f"{POSITIONS} unused"),
+    ],
+)  # fmt: skip
+def test_support_that_finds_no_work_is_noted(name, fields, plain, used, note):
+    machine = accelerator(name).override(fields)
+    size = {"m": 64, "k": 128, "n": 128}
+    for asked, noted in ((plain, True), (used, False)):
+        found = repr(simulate(machine, gemm(**size | asked)))
+        assert (note in " ".join(found.split())) == noted
+    assert "unused" not in repr(simulate(accelerator("dense_ws"), gemm(**size)))
+
+
+def test_ops_without_cycles_are_not_among_the_slowest():
+    trace = sequence(gemm(m=8, k=64, n=64), gemm(m=16, k=96, n=64), chained=False)
+    assert "fence" in list(trace.ops["name"])
+    lines = repr(simulate(accelerator("dense_ws"), trace)).splitlines()
+    at = lines.index("  slowest:")
+    assert "gemm" in lines[at + 1] and "gemm" in lines[at + 2] and not lines[at + 3].startswith("    ")
 
 
 def test_what_is_not_read_is_not_computed(monkeypatch):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import sparchitect as sp
+from sim.memory.dram import STANDARDS
 from sparchitect import arguments
 
 HEAVY = ("numba", "optuna", "pandas", "matplotlib", "pyarrow", "scipy", "gguf")
@@ -63,7 +64,9 @@ def test_sweep_writes_a_table(cli, tmp_path, name):
 
 def test_list_json(one_object, cli):
     found = one_object("list")
-    assert set(found) == {"machines", "traces", "models", "spaces", "pruning methods"}
+    assert set(found) == {"machines", "traces", "DRAM standards", "models", "spaces", "pruning methods"}
+    assert found["DRAM standards"]["hbm2"] == "32 GB/s a channel, 6.25 pJ/bit"
+    assert sorted(found["DRAM standards"]) == sorted(STANDARDS)
     assert {"dense_ws", "nm_24", "sparse_lanes"} <= set(found["machines"])
     assert {"magnitude", "wanda", "sparsegpt", "ffn_channels", "alps"} <= set(found["pruning methods"])
     assert all(isinstance(text, str) and text for entries in found.values() for text in entries.values())

@@ -69,6 +69,8 @@ def test_text_says_what_was_done_and_what_is_next(tiny, cli):
     assert done.code == 0 and not done.err
     assert "magnitude 0.5" in done.out and "50.0%" in done.out
     assert "sparchitect simulate -a sparse_lanes --trace 'a b.parquet'" in done.out
+    words = ("prune", "--model", tiny, "--method", "magnitude", "--pattern", "2:4", "--no-evaluate", "--tokens", "8")
+    assert "sparchitect simulate -a nm_24 --trace" in cli(*words).out
 
 
 def test_names_tell_prunings_apart(tiny, one_object):
@@ -173,12 +175,61 @@ def test_a_factored_model(tiny, one_object, cli, texts):
         assert cli("simulate", "-a", "sparse_lanes", "--trace", found["trace"], "--engine", engine).code == 0
 
 
+@pytest.mark.parametrize(
+    ("arithmetic", "of"),
+    [("w8a8kv8", "the product of the factors, rounded as one matrix"), ("float", "the product of the factors")],
+)
+def test_the_perplexity_of_factors_is_of_their_product(tiny, cli, texts, arithmetic, of):
+    words = ("prune", "--model", tiny, "--method", "sevedo", "--pattern", "rank 4 + 0.5", "--tokens", "8", "--out", "t")
+    shown = cli(*words, "--arithmetic", arithmetic).out
+    assert sp.load_trace("t").meta["perplexity_of"] == of
+    assert f"perplexity is of {of}; the trace has the factors apart" in shown
+
+
+@pytest.mark.parametrize(
+    ("out", "part"),
+    [
+        ("/proc/none/t", "cannot be written"),  # where even a superuser makes no folder
+        ("file/t", "cannot be written"),
+        ("x" * 250, "File name too long"),
+        (".", "must end in a file's name"),
+        ("taken", "taken.parquet is a folder"),
+    ],
+)
+def test_a_place_without_writing_is_refused_before_the_work(tiny, refused, tmp_path, monkeypatch, out, part):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.parquet").mkdir()
+    monkeypatch.setattr(prune, "prune_model", lambda *_, **__: pytest.fail("worked"))
+    message = refused("prune", "--model", tiny, "--method", "magnitude", "--no-evaluate", "--out", out)
+    assert part in message
+
+
 def test_a_model_where_one_stands_has_its_folders_name(tiny, one_object, tmp_path, monkeypatch):
     folder = sys.modules["tiny_llama_for_the_command"]
     model = folder.write_hf(tmp_path / "my-model", folder.hf_tensors(folder.random_weights()))
     monkeypatch.chdir(model)
     found = one_object("prune", "--model", ".", "--method", "magnitude", "--no-evaluate", "--tokens", "8")
     assert found["model_file"] == "my-model" and found["trace"] == "traces/my-model_magnitude_0_5.parquet"
+
+
+def test_token_ids_from_files(tiny, one_object, cli, refused, tmp_path):
+    """A folder without tokenizer is calibrated and measured on the user's own ids; what is no array is refused."""
+    made = sys.modules["tiny_llama_for_the_command"]
+    made.write_hf(tmp_path / "mini", made.hf_tensors(made.random_weights()))
+    ids = np.random.default_rng(0).integers(0, made.VOCAB, (4, 24))
+    np.save("ids.npy", ids)
+    np.save("pickled.npy", np.array([[1, None]], dtype=object), allow_pickle=True)
+    Path("text.npy").write_text("some text")
+    np.save("wrong.npy", ids + 1000)
+    base = ("prune", "--model", "mini", "--tokens", "8")
+    found = one_object(*base, "--windows", "ids.npy", "--evaluation", "ids.npy")
+    assert found["calibration_tokens"] == ids.size and found["perplexity_tokens"] == 4 * 23
+    assert "give token ids (--windows FILE.npy" in refused(*base)
+    assert "--evaluation FILE.npy" in refused(*base, "--windows", "ids.npy")
+    assert "pickled.npy: not a .npy file of numbers" in refused(*base, "--windows", "pickled.npy")
+    assert "text.npy: not a .npy file of numbers" in refused(*base, "--windows", "text.npy")
+    assert "none.npy: cannot be read" in refused(*base, "--windows", "none.npy")
+    assert "windows: token ids must be in 0..255" in refused(*base, "--windows", "wrong.npy")
 
 
 @pytest.mark.slow

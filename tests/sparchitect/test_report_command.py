@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,8 @@ import pytest
 
 import sparchitect as sp
 from dse.explore import explore
+from sparchitect import results_study
+from sparchitect.page import Page
 from sparchitect.results import read
 
 SPACE = {
@@ -146,6 +149,60 @@ def test_refusals(refused, tmp_path, words, parts):
     message = refused("report", *words)
     for part in parts:
         assert part in message
+
+
+ROW = {"array.rows": 8, "seconds": 1, "energy_pj": 2, "area_mm2": 3, "cycles": 4, "dram_bytes": 5, "feasible": True,
+       "reason": "", "stall_dram": 0}  # fmt: skip
+
+
+def designs(**changes):
+    return json.dumps({"designs": [ROW, {**ROW, "array.rows": 16, **changes}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('{"folder": "bad.json", "run": {}, "pareto": []}', "'bad.json' is no folder"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"designs": 5}', "designs must be a list of objects"),
+        ('{"designs": [5]}', "designs must be a list of objects"),
+        ('{"measures": 5, "holds": true}', "no output of validate"),
+        ('{"measures": [{}], "holds": true, "version": "x"}', "no output of validate"),
+        (designs(seconds="soon"), "column 'seconds' must hold numbers, got 'soon'"),
+        (designs(area_mm2=None), "column 'area_mm2' must hold numbers, got 'nan'"),
+        (designs(cycles=[1]), "column 'cycles' must hold numbers"),
+        (designs(stall_dram="x"), "column 'stall_dram' must hold numbers, got 'x'"),
+        (designs(**{"array.rows": [8]}), "field 'array.rows'"),
+    ],
+    ids=range(11),
+)
+def test_misshapen_json_is_refused(refused, tmp_path, text, part):
+    (tmp_path / "bad.json").write_text(text)
+    message = refused("report", "bad.json")
+    assert "bad.json" in message and part in message
+
+
+def test_text_in_a_csv_is_refused(refused, cli, tmp_path):
+    table = pd.DataFrame([ROW, ROW | {"stall_dram": "x"}])
+    table.to_csv(tmp_path / "s.csv", index=False)
+    assert "column 'stall_dram' must hold numbers, got 'x'" in refused("report", "s.csv")
+    table.assign(stall_dram=[None, 2.0], other=["b", 3]).to_csv(tmp_path / "s.csv", index=False)
+    assert cli("report", "s.csv").code == 0  # an empty cause is none
+
+
+def test_fields_of_numbers_words_and_gaps(one_object, tmp_path):
+    (tmp_path / "s.json").write_text(
+        json.dumps({"designs": [ROW | {"size": size} for size in (None, "none", 4, 2, False)]})
+    )
+    assert one_object("report", "s.json")["feasible"] == 5
+
+
+def test_growth_follows_the_order_of_trials(study):
+    result = results_study._read(study)
+    pages = Page("in order"), Page("last first")
+    for page, trials in zip(pages, (result.trials, result.trials.iloc[::-1]), strict=True):
+        results_study._growth(page, dataclasses.replace(result, trials=trials))
+    assert pages[0].facts == pages[1].facts and len(pages[0].facts["growth"]) == 5
 
 
 def test_a_damaged_exploration_is_refused(study, refused, tmp_path):

@@ -71,6 +71,35 @@ def test_build_of_a_mixture_of_experts(one_object):
     assert skewed["meta"]["experts_hit"] != even["meta"]["experts_hit"]
 
 
+def test_random_zeros_where_there_is_no_checkpoint(one_object, cli, tmp_path):
+    """Random 2:4 masks are labelled as such, valid, reproducible, and what an n:m array runs faster."""
+    model = config_file(tmp_path)
+    words = ("trace", "build", model, "--tokens", "64", "--out")
+    one_object(*words, "dense")
+    found = one_object(*words, "zeros", "--pattern", "2:4", "--seed", "3")
+    said = found["meta"]["random_zeros"]
+    assert (said["pattern"], said["seed"], said["note"]) == ("2:4", 3, "random masks, not a pruned model's")
+    assert cli("trace", "validate", "zeros").code == 0
+    shown = cli("trace", "show", "zeros").out
+    assert "random masks, not a pruned model's: pattern 2:4, seed 3" in shown and "50.0%" in shown
+    assert "random masks" in cli("trace", "show", "zeros", "--summary").out
+    ops = Trace.load("zeros").ops.set_index("name")
+    assert ops.loc["layer0.attn_q", "sparsity_label"] == "random 2:4 mask, seed 3"
+    assert ops.loc["layer1.ffn_up", "group4_max"] == 2 and ops.loc["lm_head", "sparsity_label"] == "dense"
+    run = {name: one_object("simulate", "-a", "nm_24", "--trace", name) for name in ("dense", "zeros")}
+    assert run["zeros"]["cycles"] < run["dense"]["cycles"]
+    assert "weights: random 2:4 mask, seed 3" in run["zeros"]["notes"]
+    for name, seed in (("again", "3"), ("other", "4")):
+        one_object(*words, name, "--pattern", "2:4", "--seed", seed)
+    for part in (".parquet", ".profiles.npz", ".counts.npz"):
+        first, again, other = ((tmp_path / f"{name}{part}").read_bytes() for name in ("zeros", "again", "other"))
+        assert first == again and (first != other)
+    share = one_object(*words, "share", "--pattern", "0.75")
+    assert share["total"]["density"] < 1 and Trace.load("share").masks is None
+    one = Trace.load("share").ops.set_index("name").loc["layer0.ffn_gate"]
+    assert one["nonzeros"] / (one["n"] * one["k"]) == pytest.approx(0.25, abs=0.05)
+
+
 def test_build_says_what_is_next_and_it_works(cli):
     done = cli(*TINY, "a b")
     assert done.code == 0 and not done.err and "'a b.parquet'" in done.out
@@ -156,6 +185,10 @@ def test_diff_of_traces_that_differ(cli):
         (("build", MODEL, "--phase", "mixed", "--mix", "2-1", "--out", "x"), ("COUNTxTOKENS@CACHED", "'2-1'")),
         (("build", MODEL, "--tokens", "4"), ("--out",)),
         (("build", MODEL, "--tokens", "4", "--routing", "skw=1", "--out", "x"), ("routing.skw", "skew")),
+        (("build", MODEL, "--tokens", "4", "--pattern", "heads 0.5", "--out", "x"), ("'0.5' or '2:4'", "heads")),
+        (("build", MODEL, "--tokens", "4", "--pattern", "4:2", "--out", "x"), ("0 < n < m",)),
+        (("build", MODEL, "--tokens", "4", "--pattern", "0.5", "--seed", "-1", "--out", "x"), ("seed", ">= 0", "-1")),
+        (("build", MODEL, "--tokens", "4", "--seed", "1", "--out", "x"), ("--pattern",)),
         (("show", "smollm2_135m_wanda_5"), ("did you mean",)),
         (("show", "smollm2_135m_dense", "--op", "layer0.attn_z"), ("--op", "did you mean 'layer0.attn_")),
         (("show", "smollm2_135m_dense", "--op", "embedding", "--summary"), ("leave out --op",)),

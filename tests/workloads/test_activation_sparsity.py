@@ -8,12 +8,13 @@ import pytest
 import tiny_llama
 
 from sim.errors import InputError
+from sim.trace import gemm
 from workloads.activation_sparsity import Facts, SparseInputs, activation_method, activation_methods
 from workloads.activation_sparsity.allocation import MOST, STEP, allocate, path, search, step_sizes
 from workloads.activation_sparsity.facts import READERS
 from workloads.activation_sparsity.measure import LEVELS, METHODS, WINDOWS, edit_of, mean_density, measure, row, tasks
 from workloads.activation_sparsity.table import densities, measured, perplexities
-from workloads.activations import by_tensor
+from workloads.activations import by_tensor, with_activation_zeros
 from workloads.activations import measured as thresholds_table
 from workloads.calibration import bundled_windows, windows_sha256
 from workloads.checkpoint import INPUTS, MATRIX_TYPES
@@ -294,3 +295,9 @@ def test_one_window_of_the_real_model():
     found = token_nll(checkpoint, windows, arithmetic="w8a8kv8", edit=edit_of(task, facts)).mean()
     stored = json.loads(measured("wina", 0.5)["window_nll"])
     assert found == pytest.approx(stored[0], abs=0.15)
+
+
+@pytest.mark.parametrize("level", ["threshold_²", "threshold_" + "9" * 5000, "threshold_", "teal_50"])
+def test_a_level_that_is_no_share(level):
+    with pytest.raises(InputError, match="level must be a share of inputs dropped"):
+        with_activation_zeros(gemm(8, 8, 8), level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -284,3 +286,13 @@ def test_names_and_meta_say_what_runs():
 def test_bad_arguments_are_told_what_is_right(arguments, message):
     with pytest.raises(InputError, match=message):
         llm(**{"model": "smollm2_135m", **arguments})
+
+
+def test_a_folder_with_a_config_is_a_model(tmp_path, monkeypatch):
+    (tmp_path / "mini").mkdir()
+    fields = {name: value for name, value in zoo.raw("smollm2_135m").items() if name != "source"}
+    (tmp_path / "mini" / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    by_folder, by_file = (llm(name, tokens=4, layers=1) for name in ("mini", "mini/config.json"))
+    assert by_folder.name == by_file.name == "mini_prefill_4tokens_batch1_1layers"
+    assert by_folder.ops.equals(by_file.ops)

@@ -86,6 +86,21 @@ def test_save_and_load(tiny_path, tmp_path):
         ({"method": "wanda", "pattern": "2:4", "allocation": "owl"}, "fixes it"),
         ({"layers": [2]}, r"layers must be in 0\.\.1"),
         ({"layers": []}, r"layers must be in 0\.\.1"),
+        ({"method": "heads", "pattern": "heads 0.01"}, r"'heads 0.01' removes none of 4 query heads; one is 0.25"),
+        ({"method": "heads", "pattern": "kv_heads 0.2"}, r"'kv_heads 0.2' removes none of 2 KV heads; one is 0.5"),
+        ({"method": "layers", "pattern": "0.1"}, r"'layers 0.1' removes none of 2 layers; one is 0.5"),
+        ({"method": "ffn_channels", "pattern": "0.01"}, r"'ffn 0.01' removes none of 32 FFN channels; one is 0.0312"),
+        ({"method": "heapr", "pattern": "0.005"}, r"'ffn 0.005' removes none of 64 FFN channels"),
+        ({"method": "struprune", "pattern": "heads 0.05"}, r"removes none of 8 query heads"),
+        ({"method": "sevedo", "pattern": "rank 24 + 0.5"}, r"attn_q is 24 x 24; the rank must be below 24, got 24"),
+        ({"method": "sevedo", "pattern": "rank 12 + 0.5"}, r"attn_k is 12 x 24; the rank must be below 12, got 12"),
+        ({"windows": "some text"}, r"windows must be whole numbers \[n, length\] \(token ids\), got text"),
+        ({"windows": np.zeros((2, 8))}, r"windows must be whole numbers .*, got float64"),
+        ({"windows": [[1, 2], [3]]}, r"windows must be whole numbers .*, got rows of different lengths"),
+        ({"windows": np.arange(8)}, r"windows must be \[n, length\], n >= 1 windows of at least 1 tokens, got \(8,\)"),
+        ({"windows": np.full((1, 8), 256)}, r"windows: token ids must be in 0\.\.255, got 256\.\.256"),
+        ({"evaluation": np.full((1, 8), -1)}, r"evaluation: token ids must be in 0\.\.255, got -1\.\.-1"),
+        ({"evaluation": np.ones((3, 1), int)}, r"evaluation must be .* at least 2 tokens, got \(3, 1\)"),
     ],
 )
 def test_bad_requests(tiny_path, arguments, message):
@@ -111,6 +126,19 @@ def test_too_few_calibration_tokens(tiny, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(InputError, match="at least 512"):
         prune._calibration_windows(tiny, 100, 0)
+
+
+def test_a_model_without_a_tokenizer_needs_token_ids(tmp_path, tiny_weights, monkeypatch, some_windows):
+    monkeypatch.undo()
+    monkeypatch.setenv("SPARCHITECT_CACHE", str(tmp_path / "cache"))
+    model = tiny_llama.write_hf(tmp_path / "mini", tiny_llama.hf_tensors(tiny_weights))
+    with pytest.raises(InputError, match=r"mini: no tokenizer\.json in it: give token ids \(--windows FILE\.npy, or "):
+        prune_model(model)
+    calibration, evaluation = some_windows
+    with pytest.raises(InputError, match=r"no tokenizer\.json in it: .*--evaluation FILE\.npy.*evaluation="):
+        prune_model(model, windows=calibration, evaluate=True)
+    found = prune_model(model, windows=calibration.astype(np.uint16), evaluate=True, evaluation=evaluation)
+    assert found.provenance["calibration_tokens"] == calibration.size and found.perplexity.tokens == 30
 
 
 def test_variant_store_agrees_with_prune_model(tiny, tiny_path, some_windows):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sim.errors import InputError
+from workloads.calibration import Diagonal as Diagonals
 from workloads.pruning import (
     Blocks,
     Diagonal,
@@ -19,6 +20,7 @@ from workloads.pruning import (
     Unstructured,
     method,
     methods,
+    register,
 )
 from workloads.pruning.hessian import output_error
 from workloads.pruning.select import choose, removed_count
@@ -26,10 +28,6 @@ from workloads.pruning.sparsegpt import BLOCK
 
 OUT, IN, TOKENS = 32, 272, 500
 NAMES = methods(PruningMethod)
-#: Methods whose kept weights are the dense ones.
-LEAVING = ("block_diagonal", "magnitude", "ria", "tetris", "wanda")
-#: Where a share is counted: in every output, in every 128 columns, else in the whole matrix.
-PER_ROW, PER_COLUMNS = ("hwpq", "ria", "sevedo", "tetris", "wanda"), ("sparsegpt", "sparsegpt_sequential")
 PATTERNS = (
     Unstructured(0.3),
     Unstructured(0.5),
@@ -79,7 +77,7 @@ def sparsest(name: str):
 
 
 def check_pattern(mask: np.ndarray, name: str, pattern) -> None:
-    """Exactly as many weights, blocks or group members are kept as the pattern says, where it says so."""
+    """Exactly as many weights, blocks or group members are kept as the pattern says, where ``compares`` says."""
     gone = ~mask
     pattern = method(name).read(pattern)
     if isinstance(pattern, NofM):
@@ -93,9 +91,10 @@ def check_pattern(mask: np.ndarray, name: str, pattern) -> None:
         np.testing.assert_array_equal(spread, gone)
         gone = tiles
     share = pattern.sparsity
-    if name in PER_ROW:
+    compares = method(name).compares
+    if compares == "row":
         assert np.all(gone.sum(axis=1) == removed_count(share, gone.shape[1]))
-    elif name in PER_COLUMNS:
+    elif compares == "columns":
         width = BLOCK // pattern.columns if isinstance(pattern, Blocks) else BLOCK
         for start in range(0, gone.shape[1], width):
             part = gone[:, start : start + width]
@@ -141,7 +140,7 @@ def test_weights_fit_the_mask(name, pattern):
             found.weight, found.factors.left @ found.factors.right + found.factors.remainder, atol=1e-6
         )
         assert np.all(found.factors.remainder[~found.mask] == 0)
-    if name in LEAVING:
+    if not method(name).refits:
         np.testing.assert_array_equal(found.weight[found.mask], weight[found.mask])
     if found.quantised is not None:
         stands_for = found.factors.remainder if found.factors else found.weight
@@ -159,6 +158,24 @@ def test_deterministic_and_leaves_its_input_alone(name, pattern):
     assert one.mask.tobytes() == two.mask.tobytes() and one.weight.tobytes() == two.weight.tobytes()
     np.testing.assert_array_equal(weight, before[0])
     np.testing.assert_array_equal(hessian, before[1])
+
+
+@every_case
+def test_needs_no_more_than_it_says(name, pattern):
+    """A large model's Hessian comes as its diagonal, or not at all, where ``needs`` says so."""
+    weight, hessian = problem()
+    asked = {"nothing": None, "diagonal": Diagonals(np.diagonal(hessian)), "hessian": hessian}[method(name).needs]
+    found = method(name).prune(weight, asked, TOKENS, method(name).read(pattern))
+    np.testing.assert_array_equal(found.mask, pruned(name, pattern).mask)
+    np.testing.assert_array_equal(found.weight, pruned(name, pattern).weight)
+
+
+def test_what_a_method_states_must_be_known():
+    with pytest.raises(InputError, match=r"Wrong.compares 'rows' is unknown: did you mean 'row'"):
+        register(type("Wrong", (PruningMethod,), {"name": "wrong", "compares": "rows"}))
+    with pytest.raises(InputError, match=r"Wrong.needs 'all' is unknown"):
+        register(type("Wrong", (PruningMethod,), {"name": "wrong", "needs": "all"}))
+    assert "wrong" not in methods()
 
 
 @every_method
@@ -237,11 +254,11 @@ def test_any_shape(name, pattern, shape):
         check_pattern(found.mask, name, pattern)
 
 
-#: Methods that see another matrix the second time: factors, new orders, or another moving threshold.
-NOT_IDEMPOTENT = ("block_diagonal", "hwpq", "sevedo", "tetris")
+#: HWPQ's moving threshold is another one the second time.
+AGAIN = [name for name in NAMES if Unstructured in method(name).takes and name != "hwpq"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_IDEMPOTENT])
+@pytest.mark.parametrize("name", AGAIN)
 def test_pruning_again_changes_nothing(name):
     """What was pruned is the least of all, so it goes again: the mask is (nearly) a fixed point."""
     pattern = method(name).read(Unstructured(0.5))
@@ -249,7 +266,7 @@ def test_pruning_again_changes_nothing(name):
     first = pruned(name, Unstructured(0.5))
     again = method(name).prune(first.weight, hessian, TOKENS, pattern)
     moved = np.count_nonzero(again.mask != first.mask)
-    assert moved <= (0 if name in LEAVING else 0.02 * first.mask.size)
+    assert moved <= (0.02 * first.mask.size if method(name).refits else 0)
 
 
 @pytest.mark.parametrize("name", ["magnitude", "ria", "wanda"])

@@ -159,6 +159,10 @@ def test_arithmetics_of_layers_round_trip():
         ("w8a8kv17", "kv_bits must be"),
         (("w8a8kv8",) * 4, r"one a layer \(2, and one for the head\), got 4"),
         ("w8a8kv8*0,float", "repeat a whole number of times"),
+        ("w8a8kv8*²,float", "repeat a whole number of times"),
+        ("w8a8kv8*100000,float", "at most 99999"),
+        (f"w8a8kv8*{'9' * 5000},float", "at most 99999"),
+        (f"w{'9' * 5000}a8kv8", "is not 'float' or like"),
     ],
 )
 def test_bad_arithmetics(tiny, tokens, given, message):

@@ -20,8 +20,12 @@ from sim.trace import Trace, gemm
 
 _CONV = ("IFMAP height", "IFMAP width", "filter height", "filter width", "channels", "num filter", "stride")
 _GEMM = ("M", "N", "K")
-_RATIO = re.compile(r"(\d+)\s*:\s*(\d+)")
+_RATIO = re.compile(r"(\d{1,9})\s*:\s*(\d{1,9})")
 _DEPTHWISE = "DP"  # SCALE-Sim: in a layer's name
+LARGEST = 2**31 - 1
+"""Of a number in a topology, and of M, N and K of its GEMMs."""
+MOST_DRAWN = 2**29
+"""Elements of a mask that is drawn; about 17 bytes each while it is."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,8 @@ def _layer(row: list[str], names: tuple[str, ...], where: str) -> _Layer:
         raise InputError(f"{where}: needs a name, {', '.join(names)} and perhaps a ratio n:m, got {len(cells)} values")
     sizes = []
     for name, cell in zip(names, cells[1:], strict=True):
-        if not (cell.isascii() and cell.isdigit() and int(cell) > 0):
-            raise InputError(f"{where}: {name} must be a whole number > 0, got '{cell}'")
+        if not (cell.isascii() and cell.isdigit() and len(cell) < 20 and 0 < int(cell) <= LARGEST):
+            raise InputError(f"{where}: {name} must be a whole number > 0 and at most {LARGEST}, got '{cell[:40]}'")
         sizes.append(int(cell))
     return _Layer(cells[0], tuple(sizes), ratio, where)
 
@@ -117,6 +121,7 @@ def _trace(layer: _Layer, sparse: bool, bits: int, notices: list[str]) -> Trace:
     sparsity = layer.ratio if sparse else None
     if len(layer.sizes) == len(_GEMM):
         m, n, k = layer.sizes
+        _check_size(layer, m, n, k, sparsity)
         found = gemm(m=m, n=n, k=k, bits=bits, sparsity=sparsity)
     else:
         height, width, taps_y, taps_x, channels, filters, stride = layer.sizes
@@ -131,6 +136,8 @@ def _trace(layer: _Layer, sparse: bool, bits: int, notices: list[str]) -> Trace:
                 f"{height} x {width}"
             )
         kernel = (taps_y, taps_x)
+        outputs = ((sides[0] - taps_y) // stride + 1) * ((sides[1] - taps_x) // stride + 1)
+        _check_size(layer, outputs, filters, channels * taps_y * taps_x, sparsity)
         if _DEPTHWISE in layer.name:
             if sparsity is not None:
                 raise InputError(f"{layer.where}: a sparsity ratio of a depthwise layer has no counterpart")
@@ -138,3 +145,14 @@ def _trace(layer: _Layer, sparse: bool, bits: int, notices: list[str]) -> Trace:
         else:
             found = conv2d(1, channels, *sides, filters, kernel, stride, bits=bits, sparsity=sparsity)
     return replace(found, ops=found.ops.assign(name=layer.name))
+
+
+def _check_size(layer: _Layer, m: int, n: int, k: int, sparsity: str | None) -> None:
+    """:class:`InputError` for a GEMM that no table holds, or whose mask no memory does."""
+    if max(m, n, k) > LARGEST:
+        raise InputError(f"{layer.where}: M x N x K = {m} x {n} x {k}, each must be at most {LARGEST}")
+    group = int(sparsity.partition(":")[2]) if sparsity else 1
+    if sparsity and n * -(-k // group) * group > MOST_DRAWN:
+        raise InputError(
+            f"{layer.where}: a mask {sparsity} of {n} x {k} weights is too large to draw, at most {MOST_DRAWN} elements"
+        )

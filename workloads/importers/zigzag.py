@@ -63,6 +63,7 @@ def from_layers(raw: Any, where: str, name: str) -> tuple[Trace, list[str], int]
 
 
 def _trace(layer: _Layer) -> Trace:
+    _check_loops(layer)
     if layer.kind == "Add":
         return elementwise("add", prod(layer.sizes[d] for d in layer.outputs), bits=_width(layer, "O_final"))
     if layer.kind in POOLS:
@@ -76,11 +77,38 @@ def _trace(layer: _Layer) -> Trace:
     return replace(found, ops=found.ops.assign(**columns))
 
 
+def _check_loops(layer: _Layer) -> None:
+    """Every loop longer than 1 has a counterpart here, so that none is dropped; ``ix`` of I stands for its loops."""
+    outs, taps = ([w[place] for w in layer.windows.values()] for place in (1, 3))
+    operands = {"O": layer.outputs, "I": (*layer.inputs, *outs, *taps), "W": layer.weights}
+    for name, size in layer.sizes.items():
+        if size == 1:
+            continue
+        found = "".join(operand for operand, indices in operands.items() if name in indices)
+        if name in layer.windows:
+            why = f"a loop of loop_dims ({size}), and dimension_relations make it of others"
+        elif not found:
+            why = f"in no operand, loop_dims has it ({size})"
+        elif [*outs, *taps].count(name) > 1 or (name in (*outs, *taps) and name in layer.inputs):
+            why = "an index of I in two ways"
+        elif name in taps and "O" in found:
+            why = "in O, the taps of a window must not be"
+        elif layer.kind in POOLS:
+            why = "" if name in taps or "OI" in found else f"in {found} only, it must be in O and I, or be a tap"
+        elif layer.kind == "Add":
+            why = "" if "O" in found and found != "O" else f"in {found}, it must be in O and in what is added"
+        elif len(found) == 1:
+            why = "in one operand only, it must be in two or all"
+        elif name in outs and "W" in found:
+            why = "in W, the outputs of a window must not be"
+        else:
+            why = ""
+        if why:
+            raise InputError(f"{layer.where}: equation: {name} is {why}")
+
+
 def _product(layer: _Layer) -> Trace:
     outputs, inputs, weights = set(layer.outputs), set(layer.inputs), set(layer.weights)
-    odd = sorted((outputs ^ inputs ^ weights) - (outputs & inputs & weights))
-    if odd:
-        raise InputError(f"{layer.where}: equation: {odd[0]} is in one operand only, it must be in two or all")
     shared = outputs & inputs & weights
     dims = {"m": outputs & inputs, "n": outputs & weights, "k": inputs & weights}
     size = {d: prod(layer.sizes[x] for x in found - shared) for d, found in dims.items()}
@@ -150,8 +178,9 @@ def _read(raw: Any, where: str) -> _Layer:
     sizes = _sizes(raw, where)
     outputs = _indices(found[1])
     windows = _windows(raw, where) if kind != "Add" else {}
-    for name in (*outputs, *operands["I"], *operands["W"], *(x for w in windows.values() for x in (w[1], w[3]))):
-        if name not in sizes and name not in windows:
+    loops = (name for w in windows.values() for name in (w[1], w[3]))
+    for name in (*outputs, *operands["W"], *(x for x in operands["I"] if x not in windows), *loops):
+        if name not in sizes:
             raise InputError(f"{where}: equation uses '{name}', loop_dims has no {name.upper()}")
     return _Layer(
         where=where, name=str(raw.get("name") or f"{kind}_{raw.get('id', '')}".rstrip("_")), kind=kind, outputs=outputs,
@@ -167,7 +196,11 @@ def _sizes(raw: dict[str, Any], where: str) -> dict[str, int]:
     for name, size in zip(names, sizes, strict=True):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"{where}: loop_sizes: {name} must be a whole number > 0, got {size!r}")
-    return {str(name).lower(): size for name, size in zip(names, sizes, strict=True)}
+    lower = [str(name).lower() for name in names]
+    for name in names:
+        if lower.count(str(name).lower()) > 1:
+            raise InputError(f"{where}: loop_dims: {name} is there twice (capitals do not count)")
+    return dict(zip(lower, sizes, strict=True))
 
 
 def _windows(raw: dict[str, Any], where: str) -> dict[str, tuple[int, str, int, str]]:

@@ -82,6 +82,7 @@ class ALPS(PruningMethod):
     """ADMM on the output error over the whole matrix (any pattern), refit by conjugate gradients."""
 
     name = "alps"
+    refits = True
 
     def __init__(self) -> None:
         self._scaled = PerHessian(ScaledHessian)

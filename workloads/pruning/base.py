@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from sim.errors import InputError, nearest
+from workloads.checkpoint import ModelConfig
 from workloads.pruning.model import DenseModel, Key
 from workloads.pruning.pattern import Blocks, NofM, Pattern, Unstructured, examples
 from workloads.quantise import Quantised
@@ -56,6 +57,10 @@ class Pruned:
 #: every Hessian XᵀX, or all of it.
 NEEDS = ("nothing", "influence", "diagonal", "hessian")
 
+#: Where a matrix-wise method counts the share that goes: over the whole matrix, in every output (strip of blocks), or
+#: in every ``sparsegpt.BLOCK`` inputs.
+COMPARES = ("matrix", "row", "columns")
+
 
 class Method(ABC):
     """What every pruning method states about itself; see ``PruningMethod`` and ``ModelMethod`` for the two kinds.
@@ -83,6 +88,11 @@ class Method(ABC):
             f"{self.name} takes patterns like {examples(self.takes)}, not '{pattern}', which is for: {others}"
         )
 
+    def fits(  # noqa: B027 - most methods have nothing to refuse
+        self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]
+    ) -> None:
+        """:class:`InputError` when the pattern would do nothing to these matrices, or cannot be made."""
+
 
 class PruningMethod(Method):
     """One way to choose which weights of a matrix go. A subclass is one short file; its life is:
@@ -94,9 +104,14 @@ class PruningMethod(Method):
     3. The same arguments give the same bytes: ties are broken by ``select.tie_order``, nothing is random.
 
     Unstructured and block patterns remove ``select.removed_count`` weights or blocks over the method's own scope
-    (matrix, row or column block); n:m patterns keep exactly n of every m consecutive inputs of every output. A worked
-    example is ``magnitude.py``.
+    (``compares``); n:m patterns keep exactly n of every m consecutive inputs of every output. A worked example is
+    ``magnitude.py``.
+
+    ``compares``: one of ``COMPARES``, where a share is counted. ``refits``: kept weights are not the dense ones.
     """
+
+    compares: ClassVar[str] = "matrix"
+    refits: ClassVar[bool] = False
 
     @abstractmethod
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
@@ -127,7 +142,10 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register(cls: M) -> M:
-    """Class decorator: make a method available by its name."""
+    """Class decorator: make a method available by its name; InputError for a ``needs`` or ``compares`` unknown."""
+    for what, known in (("needs", NEEDS), ("compares", COMPARES)):
+        if (stated := getattr(cls, what, known[0])) not in known:
+            raise InputError(f"{cls.__name__}.{what} {stated!r} is unknown: {nearest(str(stated), known)}")
     _METHODS[cls.name] = cls
     return cls
 

@@ -29,6 +29,7 @@ class Elsa(PruningMethod):
     """Adam on the layer's output error (a layer proxy), projected every few steps by Fisher-weighted size."""
 
     name = "elsa"
+    refits = True
 
     def __init__(self) -> None:
         self._scaled = PerHessian(ScaledHessian)

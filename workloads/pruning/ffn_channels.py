@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from workloads.checkpoint import ModelConfig
 from workloads.pruning.base import ModelMethod, Pruned, register
 from workloads.pruning.model import DenseModel, Key
 from workloads.pruning.pattern import Channels, Pattern, Unstructured
-from workloads.pruning.select import keep_largest, removed_count
+from workloads.pruning.select import keep_largest, refuse_none, removed_count
 
 #: The axis of each FFN matrix (out x in) along which hidden channels lie.
 CHANNEL_AXIS = {"ffn_gate": 0, "ffn_up": 0, "ffn_down": 1}
@@ -59,6 +60,9 @@ class ChannelMethod(ModelMethod):
 
     def read(self, pattern: Pattern) -> Pattern:
         return Channels(super().read(pattern).sparsity)
+
+    def fits(self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]) -> None:
+        refuse_none(pattern, config.ffn * (self.stage or len(layers)), "FFN channels")
 
 
 @register

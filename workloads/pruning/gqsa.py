@@ -25,6 +25,7 @@ class GQSA(PruningMethod):
     """1x16 groups (or 1xG) by w² / [H⁻¹]_jj² over the whole matrix, the rest refitted and rounded to INT4 groups."""
 
     name = "gqsa"
+    refits = True
     takes = (Unstructured, Blocks)
 
     def __init__(self) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.errors import InputError
+from workloads.checkpoint import ModelConfig
 from workloads.pruning.base import ModelMethod, Pruned, register
 from workloads.pruning.lines import ATTENTION, head_energy, head_masks
 from workloads.pruning.model import DenseModel, Key
 from workloads.pruning.pattern import Heads, Pattern, Unstructured
-from workloads.pruning.select import keep_largest, removed_count
+from workloads.pruning.select import keep_largest, refuse_none, removed_count
 
 
 @register
@@ -32,6 +34,9 @@ class AttentionHeads(ModelMethod):
         pattern = super().read(pattern)
         return Heads(pattern.sparsity) if isinstance(pattern, Unstructured) else pattern
 
+    def fits(self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]) -> None:
+        refuse_no_head(pattern, config)
+
     def prune(
         self, model: DenseModel, pattern: Pattern, types: tuple[str, ...], layers: tuple[int, ...]
     ) -> dict[Key, Pruned]:
@@ -40,6 +45,14 @@ class AttentionHeads(ModelMethod):
             for t, mask in head_masks(model.config, kept_heads(model, layer, pattern)).items():
                 found[layer, t] = Pruned(mask, np.where(mask, model.matrix(layer, t), np.float32(0)))
         return found
+
+
+def refuse_no_head(pattern: Heads, config: ModelConfig, layers: int = 1) -> None:
+    """:class:`InputError` when no head (or group) of a layer would go, or none of those of ``layers`` together."""
+    count, what = (config.kv_heads, "KV heads") if pattern.whole_groups else (config.heads, "query heads")
+    if count == 1:
+        raise InputError(f"pruning pattern '{pattern}': a layer has 1 of {what}, which stays")
+    refuse_none(pattern, count * layers, what)
 
 
 def kept_heads(model: DenseModel, layer: int, pattern: Heads) -> np.ndarray:

@@ -35,6 +35,8 @@ class HWPQ(PruningMethod):
 
     name = "hwpq"
     needs = "diagonal"
+    compares = "row"
+    refits = True
     takes = (Unstructured, NofM)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:

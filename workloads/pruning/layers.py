@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.checkpoint import MATRIX_TYPES
+from workloads.checkpoint import MATRIX_TYPES, ModelConfig
 from workloads.pruning.base import ModelMethod, Pruned, register
 from workloads.pruning.model import DenseModel, Key
 from workloads.pruning.pattern import Layers, Pattern, Unstructured
-from workloads.pruning.select import keep_largest, removed_count
+from workloads.pruning.select import keep_largest, refuse_none, removed_count
 
 
 @register
@@ -28,6 +28,9 @@ class DecoderLayers(ModelMethod):
 
     def read(self, pattern: Pattern) -> Pattern:
         return Layers(super().read(pattern).sparsity)
+
+    def fits(self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]) -> None:
+        refuse_none(pattern, len(layers), "layers")
 
     def prune(
         self, model: DenseModel, pattern: Pattern, types: tuple[str, ...], layers: tuple[int, ...]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.errors import InputError
+from workloads.checkpoint import ModelConfig
 from workloads.pruning.base import Factors, Pruned, PruningMethod, register
 from workloads.pruning.hessian import damped_diagonal
 from workloads.pruning.pattern import LowRank, Pattern, Unstructured
@@ -35,7 +37,19 @@ class SeVeDo(PruningMethod):
 
     name = "sevedo"
     needs = "diagonal"
+    compares = "row"
+    refits = True
     takes = (LowRank,)
+
+    def fits(self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]) -> None:
+        """The rank must be below both sides of every matrix, or the factors are no smaller than it."""
+        for t in types:
+            outputs, inputs = config.matrix_shape(t)
+            if pattern.rank >= min(outputs, inputs):
+                raise InputError(
+                    f"pruning pattern '{pattern}': {t} is {outputs} x {inputs}; the rank must be below "
+                    f"{min(outputs, inputs)}, got {pattern.rank}"
+                )
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         left, right = factors(weight, np.sqrt(damped_diagonal(hessian)), pattern.rank)

@@ -21,6 +21,7 @@ class RIA(PruningMethod):
 
     name = "ria"
     needs = "diagonal"
+    compares = "row"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         size = np.abs(weight)

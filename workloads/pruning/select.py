@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.errors import InputError
 from workloads.pruning.pattern import Blocks, NofM, Pattern, Unstructured
 
 
@@ -26,6 +27,12 @@ def tie_order(count: int, first: int = 0) -> np.ndarray:
 def removed_count(share: float, count: int) -> int:
     """How many of ``count`` go: the nearest whole number, half up."""
     return int(np.floor(share * count + 0.5))
+
+
+def refuse_none(pattern: Pattern, count: int, what: str) -> None:
+    """:class:`InputError` when the pattern's share of ``count`` rounds to none of them."""
+    if removed_count(pattern.sparsity, count) == 0:
+        raise InputError(f"pruning pattern '{pattern}' removes none of {count} {what}; one is {1 / count:.3g}")
 
 
 def keep_largest(scores: np.ndarray, remove: int) -> np.ndarray:

@@ -21,6 +21,8 @@ class SparseGPT(PruningMethod):
     """Mask per block of 128 columns over all outputs (or n:m per group), kept weights updated."""
 
     name = "sparsegpt"
+    compares = "columns"
+    refits = True
 
     def __init__(self) -> None:
         self._factor = PerHessian(inverse_factor)

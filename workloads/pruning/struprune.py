@@ -12,14 +12,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workloads.checkpoint import ModelConfig
 from workloads.pruning.allocation import MOST, energy, whole_counts
 from workloads.pruning.alps import ScaledHessian
 from workloads.pruning.base import ModelMethod, Pruned, register
 from workloads.pruning.ffn_channels import CHANNEL_AXIS, cut_layer
+from workloads.pruning.heads import refuse_no_head
 from workloads.pruning.lines import ATTENTION, head_masks, refit_columns
 from workloads.pruning.model import DenseModel, Key
 from workloads.pruning.pattern import Channels, Heads, Pattern, Unstructured
-from workloads.pruning.select import keep_largest, removed_count
+from workloads.pruning.select import keep_largest, refuse_none, removed_count
 
 ROUNDS, FIRST_RHO, GROWTH = 10, 0.1, 1.5
 
@@ -34,6 +36,12 @@ class StruPrune(ModelMethod):
     def together(self, pattern: Pattern) -> tuple[str, ...]:
         ffn = () if isinstance(pattern, Heads) else tuple(CHANNEL_AXIS)
         return ffn if isinstance(pattern, Channels) else (*ATTENTION, *ffn)
+
+    def fits(self, pattern: Pattern, config: ModelConfig, types: tuple[str, ...], layers: tuple[int, ...]) -> None:
+        if isinstance(pattern, Heads):
+            refuse_no_head(pattern, config, len(layers))
+        else:
+            refuse_none(pattern, config.ffn * len(layers), "FFN channels")
 
     def prune(
         self, model: DenseModel, pattern: Pattern, types: tuple[str, ...], layers: tuple[int, ...]

@@ -26,6 +26,7 @@ class Tetris(PruningMethod):
 
     name = "tetris"
     needs = "diagonal"
+    compares = "row"
     takes = (Blocks,)
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:

@@ -20,6 +20,7 @@ class Wanda(PruningMethod):
 
     name = "wanda"
     needs = "diagonal"
+    compares = "row"
 
     def prune(self, weight: np.ndarray, hessian: np.ndarray | None, tokens: int, pattern: Pattern) -> Pruned:
         mask = choose(wanda_scores(weight, hessian, tokens), pattern, per_row=True)

@@ -44,7 +44,7 @@ def config(model: str | Path | ModelConfig) -> ModelConfig:
 
 
 def architecture(model: str | Path | ModelConfig | Architecture) -> Architecture:
-    """What a model of any family is made of: a name, a path to a ``config.json``, or a description as it is.
+    """What a model of any family is made of: a name, a path to a ``config.json`` or its folder, or an instance.
 
     :class:`InputError` as :func:`config`, and for a ``model_type`` that is not known.
     """
@@ -97,9 +97,11 @@ def _fields(model: str | Path) -> tuple[Fields, str]:
     if isinstance(model, str) and model in names():
         return Fields(raw(model), f"{model}.json"), model
     path = Path(model)
+    if (path / "config.json").is_file():
+        path = path / "config.json"
     if path.suffix != ".json" and not path.is_file():
         raise InputError(
-            f"model '{model}' is unknown, {nearest(str(model), names())} (or give a path to a config.json)"
+            f"model '{model}' is unknown, {nearest(str(model), names())} (or give a config.json or its folder)"
         )
     name = path.parent.name if path.stem == "config" and path.parent.name else path.stem
     return Fields(read_json(path), str(path)), name
