@@ -154,7 +154,7 @@ def _assign(path: str, value: Any) -> dict[str, Any]:
     if path != "dram":
         return {path: value}
     standard, _, channels = str(value).partition(" x")
-    if not channels.isdigit():
+    if not channels.isdecimal():
         raise InputError(f"hardware.dram: '{value}' must read 'STANDARD xCHANNELS', like 'hbm2 x1'")
     return {"dram.standard": standard, "dram.channels": int(channels)}
 

@@ -59,7 +59,7 @@ class Sparsity(Part):
         if value is None:
             return None
         n, _, m = str(value).partition(":")
-        if not (n.isdigit() and m.isdigit() and 1 <= int(n) < int(m) <= LARGEST_GROUP):
+        if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) < int(m) <= LARGEST_GROUP):
             raise ValueError(f"n_of_m must look like '2:4' with 1 <= n < m <= {LARGEST_GROUP}")
         return f"{int(n)}:{int(m)}"
 
@@ -69,7 +69,7 @@ class Sparsity(Part):
         if value is None:
             return None
         rows, _, columns = str(value).partition("x")
-        if not (rows.isdigit() and columns.isdigit() and int(rows) > 0 and int(columns) > 0):
+        if not (rows.isdecimal() and columns.isdecimal() and int(rows) > 0 and int(columns) > 0):
             raise ValueError("block must look like '4x4' or '1x8' (outputs x inputs), both at least 1")
         return f"{int(rows)}x{int(columns)}"
 

@@ -105,7 +105,7 @@ class Sparsity:
                 (outputs, inputs)
             ) < self.density, f"Bernoulli mask, density {self.density}, seed {self.seed}"
         n, _, m = str(self.n_of_m).partition(":")
-        if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
+        if not (n.isdecimal() and m.isdecimal() and 0 < int(n) < int(m)):
             raise InputError(f"sparsity.n_of_m must look like '2:4', got '{self.n_of_m}'")
         groups = -(-inputs // int(m))
         order = rng.random((outputs, groups, int(m))).argsort(axis=-1)

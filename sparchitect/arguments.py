@@ -57,7 +57,7 @@ def scalar(text: str, word: str) -> Any:
 def shape(text: str) -> tuple[int, int, int]:
     """``"128x576x1536"`` as (m, n, k)."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(p.strip().isdigit() for p in parts):
+    if len(parts) != 3 or not all(p.strip().isdecimal() for p in parts):
         raise InputError(f"--gemm must read MxNxK with three whole numbers, like 128x1536x576, got '{text}'")
     m, n, k = (int(p) for p in parts)
     for name, value in zip("MNK", (m, n, k), strict=True):

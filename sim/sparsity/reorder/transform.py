@@ -68,7 +68,7 @@ def settings_of(
         mine = {"tile": list(checked_tile(tile))}
     else:
         n, _, m = str(n_of_m).partition(":")
-        if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
+        if not (n.isdecimal() and m.isdecimal() and 0 < int(n) < int(m)):
             raise InputError(f"n_of_m must look like '2:4' with 0 < n < m, got '{n_of_m}'")
         mine = {"n_of_m": f"{int(n)}:{int(m)}"}
     return {"method": method, **mine, "paid": paid if isinstance(paid, str) else sorted(paid)}
