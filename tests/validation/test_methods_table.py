@@ -27,8 +27,8 @@ def test_every_row_is_there_once():
 def test_equals_what_the_bundle_measured_by_another_path(method, nats, pattern):
     """The bundle's variants are made by workloads.variants and measured there.
 
-    SparseGPT's sweep carries the last bits of its sums, which another number of threads adds up differently, on
-    into the masks.
+    SparseGPT's sweep carries the last bits of its sums, which another number of threads adds up otherwise, all
+    the way into the masks.
     """
     name = pattern.replace(":", "_") if ":" in pattern else f"{100 * float(pattern):.0f}"
     rows = read_measured()
